@@ -1,0 +1,96 @@
+"""From paths, folders and globs to photos with distinct names."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from diffsegkit.errors import UsageError
+from diffsegkit.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to segment.
+
+    Args:
+        path: Where it is.
+        stem: What its output files are called.
+    """
+
+    path: Path
+    stem: str
+
+
+def find_photos(arguments: Sequence[str]) -> tuple[list[Photo], list[str]]:
+    """Resolve what was given on the command line.
+
+    Args:
+        arguments: Files, folders (their images, not those of folders in them) and globs
+            (``**`` for folders in folders).
+
+    Returns:
+        The photos, each once, and a sentence for each argument that leads nowhere.
+
+    Raises:
+        UsageError: If no argument leads anywhere, or two photos would write the same files.
+    """
+    paths: list[Path] = []
+    problems: list[str] = []
+    for argument in arguments:
+        found = _resolve(argument)
+        if isinstance(found, str):
+            problems.append(found)
+        else:
+            paths.extend(found)
+    if not paths:
+        raise UsageError(" ".join(problems) or "There is no photo; name a file, folder or glob.")
+    unique = list({path.resolve(): path for path in paths}.values())
+    by_stem: dict[str, Path] = {}
+    for path in unique:
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise UsageError(
+                f"{str(other)!r} and {str(path)!r} would both write '{path.stem}_labels.png'; "
+                "rename one, or run them with different --out."
+            )
+    return [Photo(path, path.stem) for path in unique], problems
+
+
+def _resolve(argument: str) -> list[Path] | str:
+    """The files behind one argument, or what is wrong with it."""
+    path = Path(argument)
+    if path.is_dir():
+        images = _images_in(path)
+        return images or f"There is no image in the folder {argument!r}."
+    if path.exists():
+        return [path]
+    if glob.has_magic(argument):
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+        files = [match for match in matches if match.is_file() and not _is_output(match)]
+        return files or f"No file matches {argument!r}."
+    return f"There is no file or folder {argument!r}."
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder by name, without hidden files and what an earlier run wrote."""
+    Image.init()
+    known = Image.registered_extensions()
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in known
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not _is_output(path)
+    ]
+
+
+def _is_output(path: Path) -> bool:
+    for suffix in ("_labels.png", "_overlay.png"):
+        if path.name.endswith(suffix):
+            stem = path.name.removesuffix(suffix)
+            return all(other.exists() for other in Segmentation.paths(path.parent, stem)[::2])
+    return path.suffix == ".json"

@@ -1,0 +1,263 @@
+"""``diffsegkit segment``: photos in, label maps, overlays and JSON out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import get_loader
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from diffsegkit.cli.help import HelpFormatter, add_debug
+from diffsegkit.cli.photos import Photo, find_photos
+from diffsegkit.configuration import (
+    ConfigurationParser,
+    add_segmenter_arguments,
+    build_segmenter,
+    load_preset,
+)
+from diffsegkit.environment import versions
+from diffsegkit.errors import DiffSegKitError, UsageError
+from diffsegkit.images import load_image
+from diffsegkit.segmentation import Segmentation
+from diffsegkit.segmenter import Segmenter
+
+_DEFAULT_PRESET = "affinity"
+_LINES = 20  # with more photos than this, a summary instead of a line for each
+
+_EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
+  <stem>_labels.png   the label map; 8 bits, or 16 where there are more than 256 segments
+  <stem>_overlay.png  the photo in the segments' colours, outlined
+  <stem>.json         segments with area, box and RLE; configuration, versions, times
+
+Any part can be exchanged or tuned, by name or dotted path:
+  diffsegkit segment photo.jpg --out segments --merger.thresholds "[0.8, 0.8]"
+  diffsegkit segment photo.jpg --out segments --merger KMeansMerger --merger.num_segments 4
+  diffsegkit segment 'photos/**/*.jpg' --out segments --merger my_module.MyMerger
+The options of a part: diffsegkit segment --merger.help KMeansMerger
+"""
+
+
+def run(args: list[str]) -> int:
+    """Segment photos.
+
+    Args:
+        args: The command's own arguments.
+
+    Returns:
+        0, or 1 if a photo failed.
+    """
+    preset = _chosen_preset(args)
+    parser = _parser(preset)
+    options = parser.parse_args(args)
+    photos, problems = find_photos(options.photos)
+    directory = _output_directory(options.out)
+    device = _device(options.device)
+    segmenter = build_segmenter(parser, options).to(device, getattr(torch, options.dtype))
+    job = _Job(
+        segmenter=segmenter,
+        directory=directory,
+        batch_size=options.batch_size,
+        metadata={
+            "preset": preset,
+            "configuration": segmenter.configuration,
+            "device": str(device),
+            "dtype": options.dtype,
+            "versions": versions(),
+        },
+        failures=problems,
+    )
+    todo = [photo for photo in photos if not (options.skip_existing and job.is_done(photo))]
+    if len(todo) < len(photos):
+        print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")  # noqa: T201
+    _segment_all(job, todo)
+    print(f"{job.done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
+    for failure in job.failures:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"diffsegkit: failed: {failure}"
+        )
+    return 1 if job.failures else 0
+
+
+def _parser(preset: str) -> ConfigurationParser:
+    parser = ConfigurationParser(
+        prog="diffsegkit segment",
+        usage="diffsegkit segment PHOTO... --out DIR [options]",
+        description="Segment photos without labels, prompts or training.",
+        epilog=_EPILOG,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument(
+        "photos", nargs="+", type=str, metavar="PHOTO", help="Files, folders and globs."
+    )
+    parser.add_argument(
+        "--out", type=str, required=True, metavar="DIR", help="Where to; made if need be."
+    )
+    parser.add_argument(
+        "--preset",
+        type=str,
+        default=preset,
+        metavar="NAME",
+        help="A complete configuration to start from; `diffsegkit list presets`.",
+    )
+    parser.add_argument("--config", action="config", metavar="YAML", help="Options from a file.")
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="Leave out photos whose results are there."
+    )
+    parser.add_argument(
+        "--device",
+        type=str,
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.",
+    )
+    parser.add_argument(
+        "--dtype",
+        type=Literal["float32", "float16", "bfloat16"],
+        default="float32",
+        metavar="float32|float16|bfloat16",
+        help="What the source computes in.",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="Photos at a time.")
+    add_debug(parser)
+    add_segmenter_arguments(parser, load_preset(preset))
+    return parser
+
+
+def _chosen_preset(args: Sequence[str]) -> str:
+    """The preset, which must be known before parsing: its parts are the parser's defaults."""
+    chosen = _DEFAULT_PRESET
+    for option, value in _options(args):
+        if option == "--config" and Path(value).is_file():
+            content = get_loader("yaml")(Path(value).read_text())
+            if isinstance(content, dict):
+                chosen = content.get("preset", chosen)
+        if option == "--preset":
+            chosen = value
+    return chosen
+
+
+def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """``--name value`` and ``--name=value`` alike."""
+    for index, arg in enumerate(args):
+        option, equals, value = arg.partition("=")
+        if equals:
+            yield option, value
+        elif index + 1 < len(args):
+            yield arg, args[index + 1]
+
+
+def _output_directory(out: str) -> Path:
+    directory = Path(out)
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # Which error an absent device raises depends on how torch was built.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"The device {name!r} cannot be used here; see `diffsegkit doctor`, or use "
+            "--device cpu."
+        ) from error
+    return device
+
+
+@dataclass
+class _Job:
+    """What is common to all photos of a run, and how it goes."""
+
+    segmenter: Segmenter
+    directory: Path
+    batch_size: int
+    metadata: dict[str, Any]
+    failures: list[str] = field(default_factory=list)
+    done: int = 0
+
+    def is_done(self, photo: Photo) -> bool:
+        """Whether all of a photo's results are there; the JSON is written last."""
+        return all(path.exists() for path in Segmentation.paths(self.directory, photo.stem))
+
+
+def _segment_all(job: _Job, photos: Sequence[Photo]) -> None:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), _Rate(),
+        TextColumn("ETA"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=len(photos) < 2) as progress:
+        task = progress.add_task("", total=len(photos))
+        for start in range(0, len(photos), job.batch_size):
+            batch = photos[start : start + job.batch_size]
+            for photo, segmentation in _segment_batch(job, batch):
+                job.done += 1
+                if len(photos) <= _LINES:
+                    progress.console.file.flush()
+                    print(_line(photo, segmentation))  # noqa: T201
+            progress.advance(task, len(batch))
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("- images/s" if speed is None else f"{speed:.2f} images/s")
+
+
+def _segment_batch(job: _Job, photos: Sequence[Photo]) -> list[tuple[Photo, Segmentation]]:
+    """Segment and save a batch; a photo that fails is noted and costs the others nothing."""
+    images: list[torch.Tensor] = []
+    good: list[Photo] = []
+    start = time.perf_counter()
+    for photo in photos:
+        try:
+            images.append(load_image(photo.path))
+            good.append(photo)
+        except DiffSegKitError as error:
+            job.failures.append(str(error))
+    if not good:
+        return []
+    read = (time.perf_counter() - start) * 1000 / len(good)
+    try:
+        segmentations = job.segmenter(images, batch_size=job.batch_size)
+    except (DiffSegKitError, ValueError) as error:
+        if len(good) == 1:
+            job.failures.append(f"{str(good[0].path)!r}: {error}")
+            return []
+        return [result for photo in good for result in _segment_batch(job, [photo])]
+    results = []
+    for photo, image, segmentation in zip(good, images, segmentations, strict=True):
+        segmentation = replace(segmentation, times={"read": read, **segmentation.times})
+        metadata = {"photo": str(photo.path), **job.metadata}
+        segmentation.save(job.directory, photo.stem, image=image, metadata=metadata)
+        results.append((photo, segmentation))
+    return results
+
+
+def _line(photo: Photo, segmentation: Segmentation) -> str:
+    number = segmentation.num_segments
+    if number == 1:
+        return f"{photo.path}: 1 segment; smaller --merger.thresholds would separate more"
+    return f"{photo.path}: {number} segments"

@@ -1,0 +1,22 @@
+"""The four abstract parts, and the dataclasses that travel between them."""
+
+from diffsegkit.interfaces.aggregator import Aggregator
+from diffsegkit.interfaces.assigner import Assigner
+from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, SourceOutput
+from diffsegkit.interfaces.merger import Merger
+from diffsegkit.interfaces.proposals import MergingRound, Proposals
+from diffsegkit.interfaces.source import AttentionSource
+from diffsegkit.interfaces.validation import validation
+
+__all__ = [
+    "AggregatedAttention",
+    "Aggregator",
+    "Assigner",
+    "AttentionMap",
+    "AttentionSource",
+    "Merger",
+    "MergingRound",
+    "Proposals",
+    "SourceOutput",
+    "validation",
+]

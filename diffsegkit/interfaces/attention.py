@@ -1,0 +1,190 @@
+"""What a source produces and an aggregator makes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffsegkit.interfaces.proposals import Proposals
+from diffsegkit.interfaces.validation import (
+    Grid,
+    check_distributions,
+    check_grid,
+    validation_enabled,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Self-attention of one layer, or the mean over several layers of one grid.
+
+    Row ``q`` of ``probs`` is the attention map of query location ``q``: a distribution over all
+    key locations. Locations are numbered row by row.
+
+    Args:
+        probs: ``(B, h*w, h*w)``, floating point, averaged over heads; every row sums to 1.
+        grid: ``(h, w)`` in cells; it need not be square.
+        name: Which layer it is, for messages and for selecting layers.
+        count: How many layers were averaged into it, so that weighting by layer stays right.
+
+    Raises:
+        ValueError: If the shape does not agree with the grid, a row is no distribution, or the
+            count is below 1. See :func:`diffsegkit.validation` to switch this off.
+
+    Example:
+        >>> import torch
+        >>> attention = AttentionMap(torch.full((1, 6, 6), 1 / 6), grid=(2, 3))
+        >>> attention.grid
+        (2, 3)
+    """
+
+    probs: Tensor
+    grid: Grid
+    name: str = ""
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not validation_enabled():
+            return
+        label = f"the attention map {self.name!r}" if self.name else "the attention map"
+        _check_square_attention(self.probs, self.grid, label)
+        if self.count < 1:
+            raise ValueError(f"Expected the count of {label} to be at least 1, got {self.count}.")
+
+    def select(self, images: slice) -> "AttentionMap":
+        """The same map for some images of the batch; a view, not a copy."""
+        return replace(self, probs=self.probs[images])
+
+
+@dataclass(frozen=True, eq=False)
+class SourceOutput:
+    """Everything a backbone offers for a batch of images.
+
+    Args:
+        attention: Self-attention at one or several grids; at least one.
+        features: Feature maps ``(B, C, h, w)``, for mergers whose paper needs them.
+        cross: Image-to-text attention ``(B, T, h, w)``, one tensor per layer.
+        proposals: Proposals that the backbone yields by itself, one per image.
+        images: What the source saw, ``(B, 3, H, W)``, float in [0, 1].
+
+    Raises:
+        ValueError: If there is no attention or the parts differ in batch size.
+    """
+
+    attention: Sequence[AttentionMap]
+    features: Sequence[Tensor] = ()
+    cross: Sequence[Tensor] = ()
+    proposals: Sequence[Proposals] | None = None
+    images: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.attention) == 0:
+            raise ValueError("Expected a source to give at least one attention map, but got none.")
+        batch = {
+            len(part)
+            for part in (
+                *(attention.probs for attention in self.attention),
+                *self.features,
+                *self.cross,
+                *([] if self.proposals is None else [self.proposals]),
+                *([] if self.images is None else [self.images]),
+            )
+        }
+        if len(batch) != 1:
+            raise ValueError(
+                f"Expected every part of a source's output to have one batch size, but got "
+                f"{sorted(batch)}."
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """How many images."""
+        return len(self.attention[0].probs)
+
+    def select(self, images: slice) -> "SourceOutput":
+        """The same for some images of the batch; views, not copies."""
+        return SourceOutput(
+            attention=[attention.select(images) for attention in self.attention],
+            features=[feature[images] for feature in self.features],
+            cross=[cross[images] for cross in self.cross],
+            proposals=None if self.proposals is None else self.proposals[images],
+            images=None if self.images is None else self.images[images],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AggregatedAttention:
+    """One attention map per location of one grid, ``N = h*w``.
+
+    Mergers read it through :meth:`rows`, so that a subclass may hold it in half precision or
+    compute it in blocks.
+
+    Args:
+        probs: ``(B, N, N)``, floating point; every row sums to 1.
+        grid: ``(h, w)`` in cells; it need not be square.
+        source: The output it was made from, for parts that need features or the image.
+
+    Raises:
+        ValueError: If the shape does not agree with the grid or a row is no distribution. See
+            :func:`diffsegkit.validation` to switch this off.
+
+    Example:
+        >>> import torch
+        >>> aggregated = AggregatedAttention(torch.eye(6)[None], grid=(2, 3))
+        >>> aggregated.rows(torch.tensor([0, 5])).shape
+        torch.Size([1, 2, 6])
+    """
+
+    probs: Tensor
+    grid: Grid
+    source: SourceOutput | None = None
+
+    def __post_init__(self) -> None:
+        if validation_enabled():
+            _check_square_attention(self.probs, self.grid, "the aggregated attention")
+
+    @property
+    def batch_size(self) -> int:
+        """How many images."""
+        return len(self.probs)
+
+    @property
+    def num_locations(self) -> int:
+        """N, the number of locations of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    def rows(self, index: Tensor | slice) -> Tensor:
+        """The attention maps of some query locations, at least in float32.
+
+        Args:
+            index: Locations ``(M,)`` int64 for all images alike, ``(B, M)`` for each image its
+                own, or a slice (which copies nothing when ``probs`` is float32).
+
+        Returns:
+            ``(B, M, N)``, float32 (float64 if the attention is).
+        """
+        if isinstance(index, slice) or index.ndim == 1:
+            maps = self.probs[:, index]
+        else:
+            maps = self.probs[torch.arange(len(self.probs), device=index.device)[:, None], index]
+        return maps if maps.dtype == torch.float64 else maps.float()
+
+    def select(self, images: slice) -> "AggregatedAttention":
+        """The same for some images of the batch; views, not copies."""
+        return replace(
+            self,
+            probs=self.probs[images],
+            source=None if self.source is None else self.source.select(images),
+        )
+
+
+def _check_square_attention(probs: Tensor, grid: Grid, label: str) -> None:
+    check_grid(grid, label)
+    locations = grid[0] * grid[1]
+    if probs.ndim != 3 or probs.shape[1:] != (locations, locations):
+        raise ValueError(
+            f"Expected {label} on a {grid[0]}x{grid[1]} grid to have shape "
+            f"(B, {locations}, {locations}), but got {tuple(probs.shape)}."
+        )
+    check_distributions(probs, label)

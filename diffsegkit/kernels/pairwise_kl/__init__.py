@@ -1,0 +1,75 @@
+"""Symmetric KL divergence between all pairs of two sets of distributions."""
+
+import torch
+from torch import Tensor
+
+from diffsegkit.kernels.pairwise_kl.reference import LOG_FLOOR, pairwise_kl_reference
+
+__all__ = ["LOG_FLOOR", "pairwise_kl"]
+
+
+def pairwise_kl(x: Tensor, y: Tensor | None = None) -> Tensor:
+    r"""Distance of DiffSeg between all pairs of distributions.
+
+    .. math:: D(x, y) = \tfrac12 \sum_i (x_i - y_i)(\log x_i - \log y_i)
+
+    This is the mean of the two KL divergences (paper, section 3.3), computed as matrix products
+    and never as an M x K x N broadcast. Logarithms clamp their argument at 1e-12.
+
+    Args:
+        x: ``(M, N)`` or ``(B, M, N)``, floating point; each row a distribution.
+        y: ``(K, N)`` or ``(B, K, N)`` likewise. Without it, the distances of ``x`` to itself.
+
+    Returns:
+        Distances in nats, ``(M, K)`` or ``(B, M, K)``, all >= 0, float32 (float64 if the
+        inputs are). Without ``y`` it is symmetric with zeros on the diagonal.
+
+    Raises:
+        ValueError: If shapes, dtypes or devices do not agree.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
+        >>> pairwise_kl(x)
+        tensor([[0.0000, 0.4394],
+                [0.4394, 0.0000]])
+    """
+    _check(x, y)
+    if y is None:
+        return pairwise_kl_reference(_widen(x))
+    return pairwise_kl_reference(_widen(x), _widen(y))
+
+
+def _widen(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _check(x: Tensor, y: Tensor | None) -> None:
+    for name, value in (("x", x), ("y", y)):
+        if value is None:
+            continue
+        if value.ndim not in (2, 3):
+            raise ValueError(
+                f"Expected argument `{name}` to be of shape (M, N) or (B, M, N), but got "
+                f"{tuple(value.shape)}."
+            )
+        if not value.is_floating_point():
+            raise ValueError(
+                f"Expected argument `{name}` to be floating point, but got {value.dtype}."
+            )
+    if y is None:
+        return
+    if x.ndim != y.ndim or x.shape[-1] != y.shape[-1] or x.shape[:-2] != y.shape[:-2]:
+        raise ValueError(
+            "Expected arguments `x` and `y` to agree in batch size and number of locations, but "
+            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}."
+        )
+    if (x.dtype == torch.float64) != (y.dtype == torch.float64):
+        raise ValueError(
+            f"Expected arguments `x` and `y` to be float64 both or neither, but got {x.dtype} and "
+            f"{y.dtype}."
+        )
+    if x.device != y.device:
+        raise ValueError(
+            f"Expected arguments `x` and `y` on one device, but got {x.device} and {y.device}."
+        )

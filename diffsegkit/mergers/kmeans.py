@@ -1,0 +1,120 @@
+"""The paper's baselines: K-means over the attention maps."""
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor
+
+from diffsegkit.interfaces import AggregatedAttention, Merger, Proposals
+from diffsegkit.mergers.lloyd import lloyd
+
+
+class KMeansMerger(Merger):
+    """K-means over all maps of an image (K-Means-C and K-Means-S of the paper, section 4).
+
+    With a constant number of segments it is K-Means-C; with the number of segments of each image
+    given per call it is the oracle K-Means-S. Initialised by greedy k-means++, then Lloyd's
+    algorithm, as scikit-learn does it.
+
+    Args:
+        num_segments: K; the paper's constant for COCO-Stuff is 6.
+        seed: Of k-means++; equal seeds give equal results on any device and in any batch.
+
+    Raises:
+        ValueError: If K is below 1 or above the number of locations, or if ``num_segments``
+            per call is not one number per image.
+
+    Example:
+        >>> import torch
+        >>> from diffsegkit import AggregatedAttention
+        >>> two_blocks = torch.block_diag(torch.full((8, 8), 1 / 8), torch.full((8, 8), 1 / 8))
+        >>> aggregated = AggregatedAttention(two_blocks[None], grid=(4, 4))
+        >>> [proposals] = KMeansMerger(num_segments=2)(aggregated)
+        >>> len(proposals)
+        2
+    """
+
+    def __init__(self, num_segments: int = 6, seed: int = 0) -> None:
+        super().__init__()
+        if num_segments < 1:
+            raise ValueError(
+                f"Expected argument `num_segments` to be at least 1, but got {num_segments}."
+            )
+        self.num_segments = num_segments
+        self.seed = seed
+
+    def forward(
+        self,
+        aggregated: AggregatedAttention,
+        *,
+        num_segments: Sequence[int] | None = None,
+    ) -> list[Proposals]:
+        """Cluster each image's maps.
+
+        Args:
+            aggregated: One distribution per location, for a batch of B images.
+            num_segments: K of each image, B numbers; without it the constant.
+
+        Returns:
+            B proposals, the cluster means.
+        """
+        batch = aggregated.batch_size
+        each = [self.num_segments] * batch if num_segments is None else list(num_segments)
+        if len(each) != batch:
+            raise ValueError(
+                f"Expected argument `num_segments` to hold one number for each of {batch} images, "
+                f"but got {len(each)}."
+            )
+        for number in each:
+            if not 1 <= number <= aggregated.num_locations:
+                raise ValueError(
+                    f"Expected `num_segments` between 1 and the {aggregated.num_locations} "
+                    f"locations of the grid, but got {number}."
+                )
+        return [
+            self._cluster(aggregated.select(slice(image, image + 1)), int(number))
+            for image, number in enumerate(each)
+        ]
+
+    def extra_repr(self) -> str:
+        """The options, for ``repr``."""
+        return f"num_segments={self.num_segments}, seed={self.seed}"
+
+    def _cluster(self, aggregated: AggregatedAttention, number: int) -> Proposals:
+        # On the CPU, so that the same seed starts from the same maps on every device.
+        generator = torch.Generator().manual_seed(self.seed)
+        means = lloyd(aggregated, _plus_plus(aggregated.rows(slice(None))[0], number, generator))
+        return Proposals(means.reshape(-1, *aggregated.grid))
+
+
+def _plus_plus(maps: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Greedy k-means++: of several random candidates take the one that helps most.
+
+    Args:
+        maps: ``(N, N)``.
+        number: How many to choose, K.
+        generator: The randomness, on the CPU.
+
+    Returns:
+        ``(K, N)``, K of the maps.
+    """
+    norms = maps.square().sum(1)
+    trials = 2 + int(log(number))  # scikit-learn's choice
+
+    def squared_distances(index: Tensor) -> Tensor:
+        chosen = maps[index]
+        return (norms[index, None] + norms - 2 * chosen @ maps.mT).clamp_min_(0)
+
+    first = torch.randint(len(maps), (1,), generator=generator).to(maps.device)
+    index, nearest = first, squared_distances(first)[0]
+    while len(index) < number:
+        weights = nearest.double().cpu()
+        # All maps alike: nothing is far from what is chosen, so any map is as good.
+        weights = torch.where(weights.sum() > 0, weights, torch.ones_like(weights))
+        candidates = torch.multinomial(weights, trials, replacement=True, generator=generator)
+        candidates = candidates.to(maps.device)
+        remaining = torch.minimum(squared_distances(candidates), nearest)
+        best = remaining.sum(1).argmin()
+        index, nearest = torch.cat([index, candidates[best][None]]), remaining[best]
+    return maps[index]

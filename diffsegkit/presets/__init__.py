@@ -1,0 +1,6 @@
+"""Named, complete configurations, because thresholds only make sense for one backbone."""
+
+from diffsegkit.presets.affinity import AFFINITY
+from diffsegkit.presets.preset import Preset
+
+__all__ = ["AFFINITY", "Preset"]

@@ -1,0 +1,10 @@
+"""The preset that needs no weights."""
+
+from diffsegkit.presets.preset import Preset, part
+
+AFFINITY = Preset(
+    summary="Colour, texture and position of the photo itself; no weights. Not the paper.",
+    source=part("AffinitySource"),
+    merger=part("IterativeKLMerger", thresholds=[1.1, 1.1, 1.1]),
+    antialias=True,
+)

@@ -1,0 +1,235 @@
+"""The result for one image."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from diffsegkit.images.geometry import CropBox
+from diffsegkit.images.loading import ImageLike
+from diffsegkit.interfaces import Proposals
+from diffsegkit.visualization import draw_overlay
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Segments of one image.
+
+    Args:
+        labels: ``(H, W)`` int64, ids 0..K-1 without gaps, every pixel assigned.
+        proposals: The K merged maps; id ``k`` belongs to ``proposals.maps[k]``.
+        image_size: ``(H, W)`` of the input in pixels, upright if EXIF data turned it.
+        crop_box: Left, top, right, bottom of what was segmented, or None for all of it. Then
+            ``labels`` are at the size of the crop.
+        times: Milliseconds per stage, this image's share of its batch.
+
+    Example:
+        >>> from diffsegkit import Segmenter
+        >>> import numpy as np
+        >>> photo = np.zeros((60, 80, 3), dtype=np.uint8)
+        >>> photo[:, 40:] = (200, 30, 30)
+        >>> [segmentation] = Segmenter.from_preset("affinity")(photo)
+        >>> segmentation.labels.shape, segmentation.num_segments
+        (torch.Size([60, 80]), 2)
+    """
+
+    labels: Tensor
+    proposals: Proposals
+    image_size: tuple[int, int]
+    crop_box: CropBox | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def num_segments(self) -> int:
+        """K, how many segments there are."""
+        return len(self.proposals)
+
+    def overlay(self, image: ImageLike, opacity: float = 0.5) -> Image.Image:
+        """Draw the segments over the image: colours that neighbours can be told apart by, outlines.
+
+        Args:
+            image: The image that was segmented, of any kind the segmenter takes.
+            opacity: Of the colours, from 0 (outlines alone) to 1.
+
+        Returns:
+            An RGB picture of the size of ``labels``.
+
+        Raises:
+            ValueError: If the image has another size than the one segmented.
+        """
+        return draw_overlay(image, self.labels, crop_box=self.crop_box, opacity=opacity)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Annotations in the COCO format, masks as compressed RLE.
+
+        Args:
+            image_id: The id to write into each of them.
+
+        Returns:
+            One dictionary per segment: ``id`` (the label), ``image_id``, ``category_id`` (1 for
+            all: segments have no class), ``area`` in pixels, ``bbox`` (x, y, width, height) in
+            pixels, ``segmentation`` (``size`` and ``counts``) and ``iscrowd``. ``mask.decode`` of
+            pycocotools gives the mask back.
+        """
+        height, width = self.labels.shape
+        annotations = []
+        for label, counts in enumerate(_run_lengths(self._compact_labels(), self.num_segments)):
+            rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+            annotations.append(
+                {
+                    "id": label,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "area": int(coco_mask.area(rle)),
+                    "bbox": [int(value) for value in coco_mask.toBbox(rle)],
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                    "iscrowd": 0,
+                }
+            )
+        return annotations
+
+    def save(
+        self,
+        directory: str | os.PathLike[str],
+        stem: str,
+        *,
+        image: ImageLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Write ``<stem>_labels.png``, ``<stem>_overlay.png`` and ``<stem>.json``.
+
+        Each file is complete or absent, and the JSON comes last, so its presence says that all
+        of them are there.
+
+        Args:
+            directory: Where to; it is made if need be.
+            stem: The files' common name.
+            image: The image that was segmented; without it there is no overlay.
+            metadata: More entries for the JSON.
+
+        Returns:
+            The files written.
+
+        Raises:
+            ValueError: If there are more segments than 16 bits can tell apart.
+            OSError: If a file cannot be written.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        labels_path, overlay_path, json_path = self.paths(directory, stem)
+        written = [labels_path]
+        labels = Image.fromarray(self._compact_labels())
+        _write(labels_path, lambda file: labels.save(file, format="PNG"))
+        if image is not None:
+            picture = self.overlay(image)
+            # Fast compression: an overlay of 100 megapixels takes minutes otherwise.
+            _write(overlay_path, lambda file: picture.save(file, format="PNG", compress_level=1))
+            written.append(overlay_path)
+        record = self.record() | dict(metadata or {})
+        text = json.dumps(record, indent=2, default=str).encode()
+        _write(json_path, lambda file: file.write(text))
+        return [*written, json_path]
+
+    @staticmethod
+    def paths(directory: Path, stem: str) -> tuple[Path, Path, Path]:
+        """The label map, overlay and JSON that :meth:`save` writes, in this order."""
+        return (
+            directory / f"{stem}_labels.png",
+            directory / f"{stem}_overlay.png",
+            directory / f"{stem}.json",
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What the JSON holds: sizes, number of segments, times, and every segment."""
+        return {
+            "image_size": {"height": self.image_size[0], "width": self.image_size[1]},
+            "crop_box": None if self.crop_box is None else list(self.crop_box),
+            "num_segments": self.num_segments,
+            "times_ms": {stage: round(value, 3) for stage, value in self.times.items()},
+            "segments": [
+                {key: annotation[key] for key in ("id", "area", "bbox", "segmentation")}
+                for annotation in self.to_coco()
+            ],
+        }
+
+    def _compact_labels(self) -> NDArray[np.unsignedinteger[Any]]:
+        """The labels with 8 bits, or 16 where ids need them."""
+        if self.num_segments > 2**16:
+            raise ValueError(
+                f"A label map holds up to 65536 segments in 16 bits, but there are "
+                f"{self.num_segments}; merge more, with larger thresholds."
+            )
+        dtype = torch.uint8 if self.num_segments <= 2**8 else torch.uint16
+        return self.labels.to(dtype).cpu().numpy()
+
+
+def close_gaps(labels: Tensor, proposals: Proposals) -> tuple[Tensor, Proposals]:
+    """Drop the proposals that won no pixel, from labels and proposals together.
+
+    Args:
+        labels: ``(H, W)`` int64, indices into ``proposals``.
+        proposals: The proposals of that image.
+
+    Returns:
+        Labels with ids 0..K'-1 without gaps, in the same order, and the K' proposals left.
+
+    Example:
+        >>> import torch
+        >>> from diffsegkit import Proposals
+        >>> labels, kept = close_gaps(torch.tensor([[0, 2]]), Proposals(torch.ones(3, 1, 1)))
+        >>> labels, len(kept)
+        (tensor([[0, 1]]), 2)
+    """
+    area = torch.bincount(labels.flatten(), minlength=len(proposals))
+    present = area > 0
+    if bool(present.all()):
+        return labels, proposals
+    new_id = present.cumsum(0) - 1
+    return new_id[labels], proposals.keep(present.nonzero().flatten())
+
+
+def _run_lengths(
+    labels: NDArray[np.unsignedinteger[Any]], num_segments: int
+) -> Iterator[list[int]]:
+    """COCO's uncompressed run lengths of each label, from one pass over the label map."""
+    columns = labels.T.ravel()  # COCO counts down the columns
+    starts = np.concatenate([[0], np.flatnonzero(columns[1:] != columns[:-1]) + 1])
+    ends = np.concatenate([starts[1:], [columns.size]])
+    of_run = columns[starts]
+    by_label = np.argsort(of_run, kind="stable")
+    first_run = np.searchsorted(of_run[by_label], np.arange(num_segments + 1))
+    for label in range(num_segments):
+        runs = by_label[first_run[label] : first_run[label + 1]]
+        # Outside, inside, outside, ...: the boundaries of the runs, with both ends of the map.
+        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+        yield np.diff(edges, prepend=0, append=columns.size).tolist()
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file that is complete or absent, whatever happens meanwhile."""
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            write(file)
+            file.flush()
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

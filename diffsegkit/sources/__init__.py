@@ -1,0 +1,5 @@
+"""Attention sources: the part that knows the backbone."""
+
+from diffsegkit.sources.affinity import AffinitySource
+
+__all__ = ["AffinitySource"]

@@ -1,0 +1,157 @@
+"""Attention from the photo alone, without a network."""
+
+from collections.abc import Sequence
+
+import torch
+from kornia.color import rgb_to_lab
+from kornia.filters import gaussian_blur2d, spatial_gradient
+from torch import Tensor
+from torch.nn import functional
+
+from diffsegkit.interfaces import AttentionMap, AttentionSource, SourceOutput
+from diffsegkit.interfaces.validation import Grid
+
+# One unit of every descriptor is about 25 units of CIELAB, a clear difference of colour.
+_LAB_UNIT = 25.0
+# Gaussian derivatives are taken at 1 and 2 pixels of an image of 512, and their strength is
+# averaged over about 8 pixels, one cell of the finest grid.
+_DERIVATIVE_SIGMAS = (1 / 512, 2 / 512)
+_TEXTURE_SIGMA = 8 / 512
+
+
+class AffinitySource(AttentionSource):
+    """Affinities of image cells as attention: softmax of distances of simple descriptors.
+
+    It needs no weights and knows nothing of objects: cells attend to cells that look alike and
+    lie near. So it is a scientific baseline, showing how much of DiffSeg comes from the merging
+    alone, and a stand-in that works anywhere. It is not what the paper does.
+
+    Each cell of each grid is described by its mean colour (CIELAB), its texture (mean strength
+    of Gaussian derivatives of lightness in four directions at two scales, and the spread of its
+    colours), and its position. The attention of cell i to cell j is
+    ``softmax_j(-distance(i, j) / temperature)``.
+
+    Args:
+        cells: Cells along the longer side, one number per grid. The shorter side gets as many as
+            keep cells square.
+        colour: Weight of the colour distance; 1 is 25 units of CIELAB.
+        texture: Weight of the texture distance.
+        position: Weight of the distance in the image; 1 is the longer side.
+        temperature: Below it, distances count as near.
+
+    Raises:
+        ValueError: If there is no grid, or an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> output = AffinitySource(cells=(8, 4))(torch.rand(1, 3, 64, 32))
+        >>> [attention.grid for attention in output.attention]
+        [(8, 4), (4, 2)]
+    """
+
+    size_multiple = 64
+
+    def __init__(
+        self,
+        cells: Sequence[int] = (64, 32, 16, 8),
+        colour: float = 1.0,
+        texture: float = 1.0,
+        position: float = 1.0,
+        temperature: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if len(cells) == 0 or min(cells) < 1:
+            raise ValueError(
+                f"Expected argument `cells` to hold one or more positive numbers, but got {cells}."
+            )
+        for name, value in (("colour", colour), ("texture", texture), ("position", position)):
+            if not value >= 0:
+                raise ValueError(f"Expected argument `{name}` to be at least 0, but got {value}.")
+        if not temperature > 0:
+            raise ValueError(f"Expected argument `temperature` above 0, but got {temperature}.")
+        self.cells = tuple(cells)
+        self.colour = colour
+        self.texture = texture
+        self.position = position
+        self.temperature = temperature
+
+    def forward(self, images: Tensor, *, prompts: Sequence[str] | None = None) -> SourceOutput:  # noqa: ARG002
+        """Describe the cells of each grid and compare them.
+
+        Args:
+            images: ``(B, 3, H, W)``, float in [0, 1], RGB, of any size.
+            prompts: Not looked at.
+
+        Returns:
+            One map per grid, float32, whatever the dtype of the images.
+        """
+        lab = rgb_to_lab(images.float()) / _LAB_UNIT
+        pixels = torch.cat([lab * self.colour, _texture(lab) * self.texture], dim=1)
+        height, width = images.shape[2:]
+        attention = []
+        for cells in self.cells:
+            grid = _grid(height, width, cells)
+            position = _position(grid).to(pixels.device) * self.position
+            descriptors = torch.cat(
+                [
+                    functional.adaptive_avg_pool2d(pixels, grid),
+                    position.expand(len(images), -1, -1, -1),
+                ],
+                dim=1,
+            )
+            flat = descriptors.flatten(2).mT.to(images.dtype).float()
+            logits = torch.cdist(flat, flat).div_(-self.temperature)
+            attention.append(
+                AttentionMap(torch.softmax(logits, dim=-1), grid, name=f"affinity_{cells}")
+            )
+        return SourceOutput(attention, images=images)
+
+    def fingerprint(self) -> str:
+        """The version of the descriptors, and every option."""
+        return f"AffinitySource-1({self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        """The options, for ``repr``."""
+        return (
+            f"cells={self.cells}, colour={self.colour}, texture={self.texture}, "
+            f"position={self.position}, temperature={self.temperature}"
+        )
+
+
+def _grid(height: int, width: int, cells: int) -> Grid:
+    """The grid with ``cells`` along the longer side and cells as square as can be."""
+    longer = max(height, width)
+    rows, columns = (max(1, round(side * cells / longer)) for side in (height, width))
+    return rows, columns
+
+
+def _position(grid: Grid) -> Tensor:
+    """``(2, h, w)``: the centre of each cell, the longer side being 1."""
+    rows, columns = ((torch.arange(side) + 0.5) / max(grid) for side in grid)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+
+
+def _texture(lab: Tensor) -> Tensor:
+    """Texture around each pixel of ``(B, 3, H, W)``: ``(B, 11, H, W)``, in units of colour.
+
+    Mean strength of Gaussian derivatives of lightness in four directions at two scales (a
+    classical filter bank), and the standard deviation of each colour channel.
+    """
+    longer = max(lab.shape[2:])
+    responses = []
+    for sigma in _DERIVATIVE_SIGMAS:
+        smooth = _blur(lab[:, :1], sigma * longer)
+        along_x, along_y = (spatial_gradient(smooth)[:, 0] * sigma * longer).unbind(1)
+        falling, rising = (along_x + along_y) / 2**0.5, (along_x - along_y) / 2**0.5
+        responses += [along_x, along_y, falling, rising]
+    strength = _blur(torch.stack(responses, dim=1).abs_(), _TEXTURE_SIGMA * longer)
+    mean = _blur(lab, _TEXTURE_SIGMA * longer)
+    variance = _blur(lab.square(), _TEXTURE_SIGMA * longer) - mean.square()
+    return torch.cat([strength, variance.clamp_min(0).sqrt()], dim=1)
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    size = 2 * int(3 * sigma) + 1
+    # Reflection needs the image to be larger than the kernel's reach.
+    border = "reflect" if size // 2 < min(images.shape[2:]) else "replicate"
+    return gaussian_blur2d(images, (size, size), (sigma, sigma), border_type=border)

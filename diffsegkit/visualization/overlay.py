@@ -1,0 +1,76 @@
+"""Segments drawn over the photo."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diffsegkit.images.geometry import CropBox
+from diffsegkit.images.loading import ImageLike, load_image
+from diffsegkit.visualization.palette import neighbour_colours
+
+
+def draw_overlay(
+    image: ImageLike, labels: Tensor, *, crop_box: CropBox | None = None, opacity: float = 0.5
+) -> Image.Image:
+    """Colour the segments of an image and outline them in white on black.
+
+    Args:
+        image: The image, of any kind the segmenter takes; if it is larger than ``labels``, the
+            crop box says which part of it they cover.
+        labels: ``(H, W)`` integer ids 0..K-1.
+        crop_box: Left, top, right, bottom in pixels.
+        opacity: Of the colours, 0 to 1.
+
+    Returns:
+        An RGB picture of the size of ``labels``.
+
+    Raises:
+        ValueError: If the sizes do not agree or the opacity is out of range.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"Expected argument `opacity` between 0 and 1, but got {opacity}.")
+    photo = load_image(image)
+    if crop_box is not None and photo.shape[1:] != labels.shape:
+        left, top, right, bottom = crop_box
+        photo = photo[:, top:bottom, left:right]
+    if photo.shape[1:] != labels.shape:
+        raise ValueError(
+            f"Expected the image that was segmented, {tuple(labels.shape)} pixels (height, "
+            f"width), but got one of {tuple(photo.shape[1:])}."
+        )
+    ids = labels.cpu().numpy()
+    table = neighbour_colours(ids)
+    line = max(1, round(max(ids.shape) / 800))
+    light, dark = _outlines(ids, line)
+    picture = np.empty((*ids.shape, 3), dtype=np.uint8)
+    # In strips of rows: as float, a 100-megapixel photo is 1.2 GiB.
+    for start in range(0, len(ids), 512):
+        rows = slice(start, start + 512)
+        pixels = _as_uint8(photo[:, rows]).astype(np.float32)
+        picture[rows] = np.rint(pixels + (table[ids[rows]] - pixels) * opacity)
+    picture[dark] = 0
+    picture[light] = 255
+    return Image.fromarray(picture)
+
+
+def _as_uint8(image: Tensor) -> NDArray[np.uint8]:
+    if image.dtype != torch.uint8:
+        image = (image * 255).round().to(torch.uint8)
+    pixels: NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def _outlines(ids: NDArray[np.integer], line: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """A white line along each border and a black one on its far side: visible on any photo."""
+    light, dark = np.zeros(ids.shape, dtype=bool), np.zeros(ids.shape, dtype=bool)
+    for axis in (0, 1):
+        along = np.moveaxis(ids, axis, 0)
+        for step in range(1, 2 * line + 1):
+            if step >= len(along):
+                break
+            differs = along[step:] != along[:-step]
+            target = np.moveaxis(light if step <= line else dark, axis, 0)
+            target[:-step] |= differs
+    return light, dark
