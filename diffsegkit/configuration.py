@@ -7,6 +7,7 @@ misspelt argument means the same in both.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -215,6 +216,9 @@ _MODE = "diffsegkit"
 
 def _load_with_paths(text: str) -> Any:  # noqa: ANN401
     """YAML, with the registered names of parts resolved wherever a part may stand."""
+    if text.startswith("{"):
+        # YAML reads the 64:2 of {64:2, 32:1} as one number in base 60.
+        text = re.sub(r"(?<=[{,\s])(\d+):(?=\S)", r"\1: ", text)
     return _resolve(get_loader("yaml")(text))
 
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
@@ -15,44 +16,75 @@ from diffsegkit.errors import UsageError
 class SentenceParser(ArgumentParser):
     """jsonargparse's parser, raising :class:`UsageError` where it would print a usage text."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # A misspelt option must not pass for the abbreviation of another.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what the user did wrong.
 
         Raises:
-            UsageError: Always.
+            UsageError: Always, but for the parsers that jsonargparse nests in this one: their
+                reports travel up to it as they are.
         """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
+        if unknown:
+            hint = did_you_mean(unknown[1], list(self._option_string_actions), cutoff=0.7)
+            raise UsageError(
+                f"There is no option {unknown[1]}{hint} '{self.prog} --help' lists them."
+            ) from ex
         raise UsageError(one_sentence(message)) from ex
 
 
 def one_sentence(message: str) -> str:
-    """The nested report of jsonargparse in one sentence: where, what was given and expected."""
-    if "\n" not in message.strip():
-        return message.strip().removeprefix("error: ")
-    class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
+    """The nested report of jsonargparse in one sentence: where, what was given and expected.
+
+    Args:
+        message: Such as ``Parser key "merger": Problem with given class_path ...: ...``.
+
+    Returns:
+        Such as ``--merger.refine: expected bool for IterativeKLMerger, but got 'maybe'.``
+    """
     keys = re.findall(r'Parser key "([^"]+)"', message)
-    where = "--" + ".".join(keys)
+    class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
     owner = _import(class_paths[-1]) if class_paths else None
-    refused = re.search(r"Option '([^']+)' is not accepted", message)
-    if refused and owner:
-        parameters = list(inspect.signature(owner).parameters)
+    parameters = dict(inspect.signature(owner).parameters) if owner else {}
+    if owner and (refused := re.search(r"Option '([^']+)' is not accepted", message)):
         return (
             f"{owner.__name__} has no argument {refused[1]!r}"
-            f"{did_you_mean(refused[1], parameters)} Its arguments are {', '.join(parameters)}."
+            f"{did_you_mean(refused[1], list(parameters))} Its arguments are "
+            f"{', '.join(parameters) or 'none'}."
         )
-    no_class = re.search(r"Expected a dot import path string: (.*)", message)
-    if no_class:
+    where = "--" + (keys[0].replace("_", "-") if len(keys) == 1 else ".".join(keys))
+    if no_class := re.search(r"Expected a dot import path string: (.*)", message):
         return (
             f"{where}: there is no class called {no_class[1]!r}; give a dotted path such as "
             "package.module.Class."
         )
-    given = re.search(r"(?:Given value|Got value): (.*)", message)
-    if given and owner and keys and keys[-1] in inspect.signature(owner).parameters:
-        annotation = inspect.signature(owner).parameters[keys[-1]].annotation
-        return (
-            f"{where}: expected {_annotation(annotation)} for {owner.__name__}, but got {given[1]}."
-        )
-    lines = [line.strip(" -") for line in message.splitlines()]
-    return f"{where}: {lines[-1]}" if keys else " ".join(line for line in lines if line)
+    values: list[str] = re.findall(r"(?:Given value|Got value): (.*)", message)
+    if values:
+        # The last is the outermost: what the user wrote.
+        given = re.sub(r"NestedArg\(key='(.*)', val='(.*)'\)", r"\1=\2", values[-1])
+        if owner and keys[-1] in parameters:
+            expected = readable_type(parameters[keys[-1]].annotation)
+            return f"{where}: expected {expected} for {owner.__name__}, but got {given!r}."
+        if simple := re.search(r"Expected a (.*?)\. Got value", message):
+            return f"{where}: expected {readable_type(simple[1])}, but got {given!r}."
+    text = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
+    return f"{where}: {text}" if keys else text
+
+
+def did_you_mean(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence: the closest of the known names, if one is close.
+
+    Example:
+        >>> "There is no 'threshold'" + did_you_mean("threshold", ["thresholds", "anchors"])
+        "There is no 'threshold'; did you mean 'thresholds'?"
+    """
+    close = get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _import(path: str) -> Callable[..., Any] | None:
@@ -61,11 +93,19 @@ def _import(path: str) -> Callable[..., Any] | None:
     return found
 
 
-def _annotation(annotation: Any) -> str:  # noqa: ANN401
-    return re.sub(r"\b(?:typing|collections\.abc)\.", "", inspect.formatannotation(annotation))
+def readable_type(annotation: Any) -> str:  # noqa: ANN401
+    """A type as a person would write it.
 
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The end of a sentence: the closest of the known names, if one is close."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else "."
+    Example:
+        >>> from typing import Literal
+        >>> readable_type(Literal["a", "b"] | None)
+        "'a' | 'b' | None"
+    """
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(map(readable_type, get_args(annotation)))
+    if annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    text = re.sub(r"<class '([^']+)'>|\b(?:typing|collections\.abc)\.", r"\1", str(annotation))
+    return re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " | "), text)

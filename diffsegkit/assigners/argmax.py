@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from diffsegkit.interfaces import AggregatedAttention, Assigner, Proposals
 
-# Values upsampled at a time: 64 MiB in float32, so that a 100-megapixel photo needs no K maps of
-# that size.
-_CHUNK_VALUES = 2**24
+# Pixels at a time: few enough to stay in a cache, and a 100-megapixel photo needs no K maps of
+# its size.
+_STRIP_PIXELS = 2**18
 
 
 class ArgmaxAssigner(Assigner):
@@ -60,13 +60,17 @@ def _upsampled_argmax(maps: Tensor, size: tuple[int, int]) -> Tensor:
     # Bilinear interpolation is separable: all columns first, on the grid's few rows ...
     wide = functional.interpolate(maps[None], size=(maps.shape[1], width), mode="bilinear")[0]
     upper, lower, fraction = _row_neighbours(maps.shape[1], height, wide)
-    labels = torch.empty(size, dtype=torch.int64, device=maps.device)
-    strip = max(1, _CHUNK_VALUES // (len(maps) * width))
+    labels = torch.zeros(size, dtype=torch.int64, device=maps.device)
+    strip = max(1, _STRIP_PIXELS // width)
     for start in range(0, height, strip):
         rows = slice(start, start + strip)
         # ... then each row of pixels between the two rows of the grid around it.
-        above, below = wide[:, upper[rows]], wide[:, lower[rows]]
-        torch.argmax(torch.lerp(above, below, fraction[rows, None]), dim=0, out=labels[rows])
+        above, below, between = upper[rows], lower[rows], fraction[rows, None]
+        best = torch.lerp(wide[0, above], wide[0, below], between)
+        for index in range(1, len(maps)):
+            value = torch.lerp(wide[index, above], wide[index, below], between)
+            labels[rows].masked_fill_(value > best, index)
+            torch.maximum(best, value, out=best)
     return labels
 
 

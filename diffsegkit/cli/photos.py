@@ -68,7 +68,7 @@ def _resolve(argument: str) -> list[Path] | str:
     if path.exists():
         return [path]
     if glob.has_magic(argument):
-        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
         files = [match for match in matches if match.is_file() and not _is_output(match)]
         return files or f"No file matches {argument!r}."
     return f"There is no file or folder {argument!r}."

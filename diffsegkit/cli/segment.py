@@ -39,6 +39,7 @@ from diffsegkit.segmenter import Segmenter
 _DEFAULT_PRESET = "affinity"
 _LINES = 20  # with more photos than this, a summary instead of a line for each
 
+_USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
   <stem>_labels.png   the label map; 8 bits, or 16 where there are more than 256 segments
   <stem>_overlay.png  the photo in the segments' colours, outlined
@@ -64,6 +65,10 @@ def run(args: list[str]) -> int:
     preset = _chosen_preset(args)
     parser = _parser(preset)
     options = parser.parse_args(args)
+    if not options.photos or not options.out:
+        raise UsageError(f"Expected photos and a folder for the results: {_USAGE}.")
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size: expected at least 1, but got {options.batch_size}.")
     photos, problems = find_photos(options.photos)
     directory = _output_directory(options.out)
     device = _device(options.device)
@@ -85,7 +90,8 @@ def run(args: list[str]) -> int:
     if len(todo) < len(photos):
         print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")  # noqa: T201
     _segment_all(job, todo)
-    print(f"{job.done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
+    if todo:
+        print(f"{job.done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
     for failure in job.failures:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
             f"diffsegkit: failed: {failure}"
@@ -96,16 +102,21 @@ def run(args: list[str]) -> int:
 def _parser(preset: str) -> ConfigurationParser:
     parser = ConfigurationParser(
         prog="diffsegkit segment",
-        usage="diffsegkit segment PHOTO... --out DIR [options]",
+        usage=_USAGE,
         description="Segment photos without labels, prompts or training.",
         epilog=_EPILOG,
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
-        "photos", nargs="+", type=str, metavar="PHOTO", help="Files, folders and globs."
+        "photos",
+        nargs="*",
+        type=str,
+        default=[],
+        metavar="PHOTO",
+        help="Files, folders and globs.",
     )
     parser.add_argument(
-        "--out", type=str, required=True, metavar="DIR", help="Where to; made if need be."
+        "--out", type=str, default="", metavar="DIR", help="Where to; made if need be."
     )
     parser.add_argument(
         "--preset",
