@@ -29,11 +29,14 @@ class SentenceParser(ArgumentParser):
         """
         if not self.exit_on_error:
             super().error(message, ex)
-        unknown = re.match(r"unrecognized arguments: (--[\w.-]+)", message)
+        unknown = re.match(r"unrecognized arguments: --([\w.-]+)", message) or re.match(
+            r"Option '([\w.-]+)' is not accepted$", message
+        )
         if unknown:
-            hint = did_you_mean(unknown[1], list(self._option_string_actions), cutoff=0.7)
+            option = f"--{unknown[1]}"
+            hint = did_you_mean(option, list(self._option_string_actions), cutoff=0.7)
             raise UsageError(
-                f"There is no option {unknown[1]}{hint} '{self.prog} --help' lists them."
+                f"There is no option {option}{hint} '{self.prog} --help' lists them."
             ) from ex
         raise UsageError(one_sentence(message)) from ex
 

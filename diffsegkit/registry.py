@@ -173,8 +173,8 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401
     module, _, attribute = path.rpartition(".")
     try:
         component = getattr(import_module(module), attribute)
-    # A plugin may fail with anything at all when imported.
-    except Exception as error:
+    # A plugin may fail with anything at all when imported, and some call sys.exit().
+    except (Exception, SystemExit) as error:
         raise ComponentError(
             f"The {kind.removesuffix('s')} {name!r} cannot be imported from {path!r}"
             f"{_owner(kind, name)}: {type(error).__name__}: {error}"

@@ -212,7 +212,8 @@ def _run_lengths(
         runs = by_label[first_run[label] : first_run[label + 1]]
         # Outside, inside, outside, ...: the boundaries of the runs, with both ends of the map.
         edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-        yield np.diff(edges, prepend=0, append=columns.size).tolist()
+        counts: list[int] = np.diff(edges, prepend=0, append=columns.size).tolist()
+        yield counts if counts[-1] else counts[:-1]
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

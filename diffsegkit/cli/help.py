@@ -20,4 +20,6 @@ class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 def add_debug(parser: ArgumentParser) -> None:
     """Document ``--debug``, which the entry point takes off the command line itself."""
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument(
+        "--debug", action="store_true", default=SUPPRESS, help="Show the traceback of an error."
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffsegkit.cli.help import HelpFormatter
 from diffsegkit.errors import DiffSegKitError, UsageError
-from diffsegkit.parsing import SentenceParser
+from diffsegkit.parsing import SentenceParser, did_you_mean
 
 COMMANDS = {
     "segment": "Segment photos: label map, overlay and JSON for each.",
@@ -99,7 +99,8 @@ def _run(args: list[str]) -> int:
     command = args[0] if args else None
     if command is not None and not command.startswith("-") and command not in COMMANDS:
         raise UsageError(
-            f"There is no command {command!r}; the commands are {', '.join(COMMANDS)}."
+            f"There is no command {command!r}{did_you_mean(command, list(COMMANDS))} "
+            f"The commands are {', '.join(COMMANDS)}."
         )
     if command in COMMANDS:
         module = import_module(f"diffsegkit.cli.{command}")

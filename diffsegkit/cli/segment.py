@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import get_loader
+import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -125,7 +125,12 @@ def _parser(preset: str) -> ConfigurationParser:
         metavar="NAME",
         help="A complete configuration to start from; `diffsegkit list presets`.",
     )
-    parser.add_argument("--config", action="config", metavar="YAML", help="Options from a file.")
+    parser.add_argument(
+        "--config",
+        action="config",
+        metavar="YAML",
+        help="Options from a file, as --print_config prints them.",
+    )
     parser.add_argument(
         "--skip-existing", action="store_true", help="Leave out photos whose results are there."
     )
@@ -154,12 +159,23 @@ def _chosen_preset(args: Sequence[str]) -> str:
     chosen = _DEFAULT_PRESET
     for option, value in _options(args):
         if option == "--config" and Path(value).is_file():
-            content = get_loader("yaml")(Path(value).read_text())
-            if isinstance(content, dict):
-                chosen = content.get("preset", chosen)
+            chosen = _read_config(value).get("preset", chosen)
         if option == "--preset":
             chosen = value
     return chosen
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config: {path!r} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"--config: expected {path!r} to hold options, as --print_config prints them, but got "
+            f"{content!r}."
+        )
+    return content
 
 
 def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:

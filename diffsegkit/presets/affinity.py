@@ -5,6 +5,6 @@ from diffsegkit.presets.preset import Preset, part
 AFFINITY = Preset(
     summary="Colour, texture and position of the photo itself; no weights. Not the paper.",
     source=part("AffinitySource"),
-    merger=part("IterativeKLMerger", thresholds=[1.1, 1.1, 1.1]),
+    merger=part("IterativeKLMerger", thresholds=[0.3, 0.3, 0.3]),
     antialias=True,
 )

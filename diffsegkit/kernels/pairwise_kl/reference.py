@@ -23,7 +23,8 @@ def pairwise_kl_reference(x: Tensor, y: Tensor | None = None) -> Tensor:
     h_x = torch.linalg.vecdot(x, log_x)
     if y is None:
         cross = x @ log_x.mT
-        distance: Tensor = h_x[..., :, None] + h_x[..., None, :] - cross - cross.mT
+        # Both crosses are added first, so that rounding keeps the symmetry too.
+        distance: Tensor = h_x[..., :, None] + h_x[..., None, :] - (cross + cross.mT)
         # x·log x cancels against h(x) only up to rounding.
         distance.diagonal(dim1=-2, dim2=-1).zero_()
     else:

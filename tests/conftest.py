@@ -1,0 +1,25 @@
+"""Inputs that many tests share."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("COLUMNS", "100")
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """A small photo-like image with three clearly different regions, (90, 120, 3) uint8."""
+    rng = np.random.default_rng(0)
+    image = np.full((90, 120, 3), (70, 130, 200), dtype=np.int16)
+    image[50:] = (60, 120, 40)
+    image[20:70, 40:80] = (200, 60, 50)
+    image += rng.integers(-6, 7, image.shape, dtype=np.int16)
+    return image.clip(0, 255).astype(np.uint8)
