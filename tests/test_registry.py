@@ -108,7 +108,7 @@ def test_metadata_that_cannot_be_read_costs_a_warning(plugin, site):
 
 def test_two_plugins_with_one_name(plugin, site):
     install(site, "rival", MERGER, [("mergers", "WholeImage = rival:WholeImage")])
-    with pytest.raises(ComponentError, match="taken by two mergers: .*whole.* and .*rival|rival.* and .*whole"):  # fmt: skip  # noqa: E501
+    with pytest.raises(ComponentError, match="taken by two mergers: .*whole.* and .*rival|rival.* and .*whole"):  # fmt: skip
         registry.load("mergers", "WholeImage")
     assert registry.load("mergers", "rival.WholeImage").__module__ == "rival"
     problems = [registry.check(each) for each in registry.find_components("mergers", "WholeImage")]

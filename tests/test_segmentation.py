@@ -58,7 +58,9 @@ def test_saving(tmp_path, photo):
     result = segmentation(labels, times={"merge": 1.23456})
     written = result.save(tmp_path / "new" / "folder", "a.b", image=photo, metadata={"x": [1]})
     assert [path.name for path in written] == ["a.b_labels.png", "a.b_overlay.png", "a.b.json"]
-    assert sorted(os.listdir(tmp_path / "new" / "folder")) == sorted(p.name for p in written)
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(
+        p.name for p in written
+    )
     with Image.open(written[0]) as picture:
         assert picture.mode == "L"
         assert np.array_equal(np.asarray(picture), labels)

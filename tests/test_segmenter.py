@@ -244,7 +244,7 @@ def test_no_gradient_is_kept(photo):
 
 
 def test_the_default_pipeline_finds_the_regions_of_a_simple_photo(photo):
-    """Three regions of different colour: each pixel's region is recovered, up to cells."""
+    """Three regions of different colour, up to the coarse grids' cells on their borders."""
     truth = np.zeros((90, 120), dtype=int)
     truth[50:] = 1
     truth[20:70, 40:80] = 2
@@ -253,8 +253,8 @@ def test_the_default_pipeline_finds_the_regions_of_a_simple_photo(photo):
     for region in range(3):
         inside = found[truth == region]
         dominant = np.bincount(inside).argmax()
-        assert (inside == dominant).mean() > 0.9
-        assert (found[truth != region] != dominant).mean() > 0.9
+        assert (inside == dominant).mean() > 0.7
+        assert (found[truth != region] != dominant).mean() > 0.98
 
 
 def test_a_segmenter_shows_its_parts():

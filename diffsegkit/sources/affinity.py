@@ -14,10 +14,11 @@ from diffsegkit.interfaces.validation import Grid
 
 # One unit of every descriptor is about 25 units of CIELAB, a clear difference of colour.
 _LAB_UNIT = 25.0
-# Gaussian derivatives are taken at 1 and 2 pixels of an image of 512, and their strength is
-# averaged over about 8 pixels, one cell of the finest grid.
+# Gaussian derivatives are taken at 1 and 2 pixels of an image of 512 ...
 _DERIVATIVE_SIGMAS = (1 / 512, 2 / 512)
-_TEXTURE_SIGMA = 8 / 512
+# ... averaged over cells of 8 such pixels, of which the median over 5 x 5 is taken.
+_TEXTURE_CELLS = 64
+_MEDIAN_CELLS = 5
 
 
 class AffinitySource(AttentionSource):
@@ -27,9 +28,9 @@ class AffinitySource(AttentionSource):
     lie near. So it is a scientific baseline, showing how much of DiffSeg comes from the merging
     alone, and a stand-in that works anywhere. It is not what the paper does.
 
-    Each cell of each grid is described by its mean colour (CIELAB), its texture (mean strength
-    of Gaussian derivatives of lightness in four directions at two scales, and the spread of its
-    colours), and its position. The attention of cell i to cell j is
+    Each cell of each grid is described by its mean colour (CIELAB), its texture (median
+    strength of Gaussian derivatives of lightness in four directions at two scales, and the spread
+    of colours), and its position. The attention of cell i to cell j is
     ``softmax_j(-d(i, j) / temperature)``, where d saturates.
 
     Args:
@@ -61,7 +62,7 @@ class AffinitySource(AttentionSource):
         cells: Sequence[int] = (64, 32, 16, 8),
         colour: float = 1.0,
         lightness: float = 0.7,
-        texture: float = 0.4,
+        texture: float = 1.0,
         position: float = 0.5,
         saturation: float = 1.0,
         temperature: float = 0.15,
@@ -100,15 +101,16 @@ class AffinitySource(AttentionSource):
         """
         lab = rgb_to_lab(images.float()) / _LAB_UNIT
         channels = lab.new_tensor([self.lightness, 1.0, 1.0])[:, None, None] * self.colour
-        pixels = torch.cat([lab * channels, _texture(lab) * self.texture], dim=1)
+        colour, texture = lab * channels, _texture(lab) * self.texture
         height, width = images.shape[2:]
         attention = []
         for cells in self.cells:
             grid = _grid(height, width, cells)
-            position = _position(grid).to(pixels.device) * self.position
+            position = _position(grid).to(lab.device) * self.position
             descriptors = torch.cat(
                 [
-                    functional.adaptive_avg_pool2d(pixels, grid),
+                    functional.adaptive_avg_pool2d(colour, grid),
+                    functional.adaptive_avg_pool2d(texture, grid),
                     position.expand(len(images), -1, -1, -1),
                 ],
                 dim=1,
@@ -159,22 +161,33 @@ def _position(grid: Grid) -> Tensor:
 
 
 def _texture(lab: Tensor) -> Tensor:
-    """Texture around each pixel of ``(B, 3, H, W)``: ``(B, 11, H, W)``, in units of colour.
+    """Texture of ``(B, 3, H, W)`` on a fine grid: ``(B, 11, h, w)``, in units of colour.
 
     Mean strength of Gaussian derivatives of lightness in four directions at two scales (a
-    classical filter bank), and the standard deviation of each colour channel.
+    classical filter bank), and the standard deviation of each colour channel, per cell; then the
+    median over neighbouring cells, which an edge between two plain things does not move, because
+    it crosses a minority of them.
     """
     longer = max(lab.shape[2:])
+    grid = _grid(lab.shape[2], lab.shape[3], _TEXTURE_CELLS)
     responses = []
     for sigma in _DERIVATIVE_SIGMAS:
         smooth = _blur(lab[:, :1], sigma * longer)
         along_x, along_y = (spatial_gradient(smooth)[:, 0] * sigma * longer).unbind(1)
         falling, rising = (along_x + along_y) / 2**0.5, (along_x - along_y) / 2**0.5
         responses += [along_x, along_y, falling, rising]
-    strength = _blur(torch.stack(responses, dim=1).abs_(), _TEXTURE_SIGMA * longer)
-    mean = _blur(lab, _TEXTURE_SIGMA * longer)
-    variance = _blur(lab.square(), _TEXTURE_SIGMA * longer) - mean.square()
-    return torch.cat([strength, variance.clamp_min(0).sqrt()], dim=1)
+    strength = functional.adaptive_avg_pool2d(torch.stack(responses, dim=1).abs_(), grid)
+    mean = functional.adaptive_avg_pool2d(lab, grid)
+    variance = functional.adaptive_avg_pool2d(lab.square(), grid) - mean.square()
+    return _median(torch.cat([strength, variance.clamp_min(0).sqrt()], dim=1))
+
+
+def _median(cells: Tensor) -> Tensor:
+    """``(B, C, h, w)``: the median over the neighbourhood of each cell, borders repeated."""
+    reach = _MEDIAN_CELLS // 2
+    padded = functional.pad(cells, (reach,) * 4, mode="replicate")
+    windows = padded.unfold(2, _MEDIAN_CELLS, 1).unfold(3, _MEDIAN_CELLS, 1)
+    return windows.flatten(4).median(-1).values
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:

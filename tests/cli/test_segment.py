@@ -13,6 +13,7 @@ from PIL import Image
 from diffsegkit import Segmenter
 from diffsegkit.cli import segment as segment_module
 from diffsegkit.cli.main import main
+from tests.plugins import forget
 from tests.synthetic import read_picture
 
 SMALL = ["--image-size", "64", "--source.cells", "[16, 8]"]
@@ -189,6 +190,7 @@ def test_parts_by_name_path_and_file(photos, tmp_path, capsys):
     }.items():
         assert run(photo, "--out", tmp_path, *args) == 0
         assert json.loads((tmp_path / "photo0.json").read_text())["num_segments"] == number
+    forget("my_merger")
 
 
 def test_a_mapping_without_spaces_after_its_colons(photos, tmp_path):

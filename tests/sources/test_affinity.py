@@ -39,7 +39,9 @@ def test_a_batch_is_a_loop(generator):
 def test_colour_alone_is_the_distance_in_cielab(generator):
     """Against scikit-image's conversion, on cells of one pixel."""
     image = torch.rand(1, 3, 6, 8, generator=generator)
-    source = AffinitySource(cells=(8,), lightness=1, texture=0, position=0, temperature=0.5)
+    source = AffinitySource(
+        cells=(8,), lightness=1, texture=0, position=0, saturation=1e4, temperature=0.5
+    )
     lab = torch.from_numpy(rgb2lab(image[0].permute(1, 2, 0).double().numpy())).reshape(48, 3)
     expected = torch.softmax(-torch.cdist(lab, lab) / 25 / 0.5, -1)
     found = source(image).attention[0].probs[0].double()
@@ -47,7 +49,9 @@ def test_colour_alone_is_the_distance_in_cielab(generator):
 
 
 def test_position_alone_by_hand():
-    source = AffinitySource(cells=(2,), colour=0, texture=0, position=1, temperature=1)
+    source = AffinitySource(
+        cells=(2,), colour=0, texture=0, position=1, saturation=1e4, temperature=1
+    )
     # Two cells, 1/2 of the longer side apart; the rest of a 2 x 1 grid is nothing.
     expected = torch.softmax(torch.tensor([[0.0, -0.5], [-0.5, 0.0]]), -1)
     torch.testing.assert_close(source(torch.rand(1, 3, 4, 8)).attention[0].probs[0], expected)
@@ -69,6 +73,15 @@ def test_mirroring_the_photo_mirrors_the_attention(generator):
     torch.testing.assert_close(mirrored.flip(1, 3), plain, atol=1e-5, rtol=1e-3)
 
 
+def test_distances_saturate():
+    """Black, grey and white: the ends are no further apart than the saturation."""
+    image = torch.tensor([0.0, 0.4, 1.0]).expand(1, 3, 1, 3)
+    source = AffinitySource(cells=(3,), lightness=1, texture=0, position=0, saturation=0.5)
+    distances = -source(image).attention[0].probs[0].log() * source.temperature
+    distances = distances - distances.diagonal()[:, None]
+    assert 0.45 < distances[0, 1] < distances[0, 2] < 0.5
+
+
 def test_a_blank_photo_has_no_infinite_or_missing_values():
     for value in (0.0, 0.5, 1.0):
         output = AffinitySource()(torch.full((1, 3, 64, 64), value))
@@ -87,10 +100,10 @@ def test_half_precision_gives_float32_attention_close_to_the_full_one(dtype, gen
 def test_the_fingerprint_tells_settings_apart():
     assert AffinitySource().fingerprint() == AffinitySource().fingerprint()
     others = {
-        AffinitySource(**{name: 0.5}).fingerprint()
-        for name in ("colour", "lightness", "texture", "position", "temperature")
+        AffinitySource(**{name: 0.55}).fingerprint()
+        for name in ("colour", "lightness", "texture", "position", "saturation", "temperature")
     }
-    assert len(others | {AffinitySource().fingerprint()}) == 6
+    assert len(others | {AffinitySource().fingerprint()}) == 7
 
 
 @pytest.mark.parametrize(
@@ -101,6 +114,7 @@ def test_the_fingerprint_tells_settings_apart():
         ({"texture": -1}, "`texture` to be at least 0"),
         ({"colour": float("nan")}, "`colour`"),
         ({"temperature": 0}, "`temperature` above 0"),
+        ({"saturation": float("inf")}, "`saturation` above 0"),
     ],
 )
 def test_wrong_options(options, message):

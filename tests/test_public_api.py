@@ -1,0 +1,129 @@
+"""A public name or argument cannot vanish, or appear, unnoticed."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import diffsegkit
+
+API = {
+    "diffsegkit": {
+        "AggregatedAttention": "probs, grid, source=None",
+        "Aggregator": "",
+        "Assigner": "",
+        "AttentionMap": "probs, grid, name='', count=1",
+        "AttentionSource": "",
+        "Merger": "",
+        "MergingRound": "members, seeds, threshold",
+        "Preset": "summary, source, aggregator=<factory>, merger=<factory>, assigner=<factory>, "
+        "image_size=512, resize='fit', antialias=False, requires=(), extra=''",
+        "Proposals": "maps, rounds=()",
+        "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>",
+        "Segmenter": "source, aggregator, merger, assigner, *, image_size=512, resize='fit', "
+        "antialias=False",
+        "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None",
+        "list_components": "kind=None, pattern='*'",
+        "load_image": "image",
+        "validation": "enabled",
+    },
+    "diffsegkit.aggregators": {"ResolutionAggregator": "weighting='resolution', grid=None"},
+    "diffsegkit.assigners": {"ArgmaxAssigner": ""},
+    "diffsegkit.kernels": {"pairwise_kl": "x, y=None"},
+    "diffsegkit.mergers": {
+        "AnchorSampler": "",
+        "GridAnchors": "",
+        "IterativeKLMerger": "thresholds=(1.1, 1.1, 1.1), points_per_side=16, anchors=None, "
+        "overlap=True, refine=False, anchor_precision='float32'",
+        "KMeansMerger": "num_segments=6, seed=0",
+        "RandomAnchors": "seed=0",
+    },
+    "diffsegkit.sources": {
+        "AffinitySource": "cells=(64, 32, 16, 8), colour=1.0, lightness=0.7, texture=1.0, "
+        "position=0.5, saturation=1.0, temperature=0.15",
+    },
+    "diffsegkit.visualization": {
+        "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",
+        "neighbour_colours": "labels",
+    },
+}
+
+METHODS = {
+    "AttentionSource.forward": "self, images, *, prompts=None",
+    "AttentionSource.fingerprint": "self",
+    "Aggregator.forward": "self, output",
+    "Merger.forward": "self, aggregated, *, num_segments=None",
+    "Assigner.forward": "self, proposals, size, *, aggregated=None",
+    "AggregatedAttention.rows": "self, index",
+    "Segmenter.forward": "self, images, *, prompts=None, num_segments=None, batch_size=4",
+    "Segmenter.from_preset": "preset, **overrides",
+    "Segmenter.extract": "self, images, *, prompts=None",
+    "Segmenter.aggregate": "self, output",
+    "Segmenter.merge": "self, aggregated, *, num_segments=None",
+    "Segmenter.assign": "self, proposals, size, *, aggregated=None",
+    "Segmentation.overlay": "self, image, opacity=0.5",
+    "Segmentation.to_coco": "self, image_id=0",
+    "Segmentation.save": "self, directory, stem, *, image=None, metadata=None",
+}
+
+
+def parameters(function):
+    """The signature without annotations; nothing for a class that takes nothing of its own."""
+    if inspect.isclass(function) and function.__init__ is __import__("torch").nn.Module.__init__:
+        return ""
+    signature = inspect.signature(function)
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+@pytest.mark.parametrize("module", API)
+def test_names_and_signatures(module):
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == sorted(API[module])
+    for name, expected in API[module].items():
+        assert parameters(getattr(found, name)) == expected, name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods(method):
+    owner, name = method.split(".")
+    assert parameters(getattr(getattr(diffsegkit, owner), name)) == METHODS[method]
+
+
+@pytest.mark.parametrize("module", API)
+def test_everything_is_documented(module):
+    found = importlib.import_module(module)
+    for name in found.__all__:
+        public = getattr(found, name)
+        assert public.__doc__, name
+        takes = parameters(public) not in ("", "self")
+        if takes:
+            assert "Args:" in public.__doc__, name
+            for parameter in inspect.signature(public).parameters:
+                assert f" {parameter}: " in public.__doc__, f"{name}: {parameter}"
+
+
+@pytest.mark.parametrize("part", ["AttentionSource", "Aggregator", "Merger", "Assigner"])
+def test_each_part_has_one_abstract_method(part):
+    assert getattr(diffsegkit, part).__abstractmethods__ == {"forward"}
+    with pytest.raises(TypeError, match="abstract"):
+        getattr(diffsegkit, part)()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = (
+        "import sys, diffsegkit; assert 'torch' not in sys.modules;"
+        "diffsegkit.Segmenter; assert 'diffusers' not in sys.modules and "
+        "'transformers' not in sys.modules; assert set(diffsegkit.__all__) <= set(dir(diffsegkit))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'Segmentr'"):
+        _ = diffsegkit.Segmentr
