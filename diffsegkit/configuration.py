@@ -166,7 +166,7 @@ def build_segmenter(
         del parsed[name]
     try:
         built = parser.instantiate(parsed)
-        parts = {kind: instances.get(kind) or built[kind] for kind in PARTS}
+        parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
     except DiffSegKitError:

@@ -125,20 +125,20 @@ class Segmentation:
             OSError: If a file cannot be written.
         """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         labels_path, overlay_path, json_path = self.paths(directory, stem)
-        written = [labels_path]
         labels = Image.fromarray(self._compact_labels())
-        _write(labels_path, lambda file: labels.save(file, format="PNG"))
+        record = json.dumps(self.record() | dict(metadata or {}), indent=2).encode()
+        files: dict[Path, Callable[[IO[bytes]], Any]] = {
+            labels_path: lambda file: labels.save(file, format="PNG")
+        }
         if image is not None:
             picture = self.overlay(image)
             # Fast compression: an overlay of 100 megapixels takes minutes otherwise.
-            _write(overlay_path, lambda file: picture.save(file, format="PNG", compress_level=1))
-            written.append(overlay_path)
-        record = self.record() | dict(metadata or {})
-        text = json.dumps(record, indent=2, default=str).encode()
-        _write(json_path, lambda file: file.write(text))
-        return [*written, json_path]
+            files[overlay_path] = lambda file: picture.save(file, format="PNG", compress_level=1)
+        files[json_path] = lambda file: file.write(record)
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_together(files)
+        return list(files)
 
     @staticmethod
     def paths(directory: Path, stem: str) -> tuple[Path, Path, Path]:
@@ -216,18 +216,26 @@ def _run_lengths(
         yield counts if counts[-1] else counts[:-1]
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file that is complete or absent, whatever happens meanwhile."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            write(file)
-            file.flush()
-            temporary.chmod(0o666 & ~_umask())
+def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
+    """Write files of which the last says that all are there.
+
+    All are written under other names first, so that a full disk or an interruption leaves what
+    was there before; then they take their names in order, an old last one having gone first.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, write in files.items():
+            # The name is short, because that of a photo may be as long as names can be.
+            with NamedTemporaryFile(dir=path.parent, prefix=".diffsegkit-", delete=False) as file:
+                staged[path] = Path(file.name)
+                write(file)
+            staged[path].chmod(0o666 & ~_umask())
+        path.unlink(missing_ok=True)
+        for path, temporary in staged.items():
             temporary.replace(path)
-        except BaseException:
+    finally:
+        for temporary in staged.values():
             temporary.unlink(missing_ok=True)
-            raise
 
 
 def _umask() -> int:

@@ -110,6 +110,10 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", full_disk)
     with pytest.raises(OSError, match="No space left"):
         segmentation(torch.arange(4).reshape(2, 2)).save(tmp_path, "a")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        result.save(tmp_path, "a", metadata={"x": object()})
+    with pytest.raises(ValueError, match="the image that was segmented"):
+        result.save(tmp_path, "a", image=torch.zeros(3, 5, 5))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import sys
 import traceback
@@ -12,8 +12,9 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+from diffsegkit.cli.explain import explain
 from diffsegkit.cli.help import HelpFormatter
-from diffsegkit.errors import DiffSegKitError, UsageError
+from diffsegkit.errors import UsageError
 from diffsegkit.parsing import SentenceParser, did_you_mean
 
 COMMANDS = {
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
-    _prepare_process()
+    _prepare_process(debug)
     try:
         return _run(args)
     except SystemExit as stop:  # --help
@@ -62,37 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _say(f"error: {explain(error)}")
         return 2 if isinstance(error, UsageError) else 1
-
-
-def explain(error: Exception) -> str:
-    """What went wrong and what helps, in one sentence.
-
-    Args:
-        error: Anything that was raised.
-
-    Returns:
-        The message of errors that are made for users, and of full disks and GPUs; otherwise the
-        message with its type, and how to see more.
-    """
-    if isinstance(error, DiffSegKitError):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno is not None:
-        where = f" at {os.fspath(error.filename)!r}" if error.filename is not None else ""
-        remedy = {
-            errno.ENOSPC: "; free some space, or write elsewhere with --out",
-            errno.EDQUOT: "; free some space, or write elsewhere with --out",
-            errno.EACCES: "; choose another place with --out",
-            errno.EROFS: "; choose another place with --out",
-        }.get(error.errno, "")
-        return f"{os.strerror(error.errno)}{where}{remedy}."
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return (
-            "The memory does not suffice; use --batch-size 1, a smaller --image-size, or "
-            "--device cpu."
-        )
-    if isinstance(error, ValueError):
-        return " ".join(str(error).split())
-    return f"{type(error).__name__}: {error} (run again with --debug to see where)"
 
 
 def _run(args: list[str]) -> int:
@@ -122,7 +92,9 @@ def _run(args: list[str]) -> int:
     return 0
 
 
-def _prepare_process() -> None:
+def _prepare_process(debug: bool) -> None:
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("diffsegkit").setLevel(logging.DEBUG if debug else logging.INFO)
     # Uninstalled code in the working directory can be named by its dotted path; last, so that
     # it never hides an installed module.
     here = str(Path.cwd())

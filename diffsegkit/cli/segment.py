@@ -1,29 +1,16 @@
 """``diffsegkit segment``: photos in, label maps, overlays and JSON out."""
 
-from __future__ import annotations
-
-import time
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from diffsegkit.cli.help import HelpFormatter, add_debug
-from diffsegkit.cli.photos import Photo, find_photos
+from diffsegkit.cli.job import Job
+from diffsegkit.cli.photos import find_photos
 from diffsegkit.configuration import (
     ConfigurationParser,
     add_segmenter_arguments,
@@ -31,13 +18,9 @@ from diffsegkit.configuration import (
     load_preset,
 )
 from diffsegkit.environment import versions
-from diffsegkit.errors import DiffSegKitError, UsageError
-from diffsegkit.images import load_image
-from diffsegkit.segmentation import Segmentation
-from diffsegkit.segmenter import Segmenter
+from diffsegkit.errors import UsageError
 
 _DEFAULT_PRESET = "affinity"
-_LINES = 20  # with more photos than this, a summary instead of a line for each
 
 _USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
@@ -73,7 +56,8 @@ def run(args: list[str]) -> int:
     directory = _output_directory(options.out)
     device = _device(options.device)
     segmenter = build_segmenter(parser, options).to(device, getattr(torch, options.dtype))
-    job = _Job(
+    directory.mkdir(parents=True, exist_ok=True)
+    job = Job(
         segmenter=segmenter,
         directory=directory,
         batch_size=options.batch_size,
@@ -84,19 +68,16 @@ def run(args: list[str]) -> int:
             "dtype": options.dtype,
             "versions": versions(),
         },
-        failures=problems,
     )
     todo = [photo for photo in photos if not (options.skip_existing and job.is_done(photo))]
     if len(todo) < len(photos):
         print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")  # noqa: T201
-    _segment_all(job, todo)
+    done, failures = job.run(todo)
     if todo:
-        print(f"{job.done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
-    for failure in job.failures:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-            f"diffsegkit: failed: {failure}"
-        )
-    return 1 if job.failures else 0
+        print(f"{done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
+    for problem in [*problems, *failures]:
+        print(f"diffsegkit: failed: {problem}", file=sys.stderr)  # noqa: T201
+    return 1 if problems or failures else 0
 
 
 def _parser(preset: str) -> ConfigurationParser:
@@ -192,7 +173,6 @@ def _output_directory(out: str) -> Path:
     directory = Path(out)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
-    directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
@@ -209,82 +189,3 @@ def _device(name: str) -> torch.device:
             "--device cpu."
         ) from error
     return device
-
-
-@dataclass
-class _Job:
-    """What is common to all photos of a run, and how it goes."""
-
-    segmenter: Segmenter
-    directory: Path
-    batch_size: int
-    metadata: dict[str, Any]
-    failures: list[str] = field(default_factory=list)
-    done: int = 0
-
-    def is_done(self, photo: Photo) -> bool:
-        """Whether all of a photo's results are there; the JSON is written last."""
-        return all(path.exists() for path in Segmentation.paths(self.directory, photo.stem))
-
-
-def _segment_all(job: _Job, photos: Sequence[Photo]) -> None:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), _Rate(),
-        TextColumn("ETA"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=len(photos) < 2) as progress:
-        task = progress.add_task("", total=len(photos))
-        for start in range(0, len(photos), job.batch_size):
-            batch = photos[start : start + job.batch_size]
-            for photo, segmentation in _segment_batch(job, batch):
-                job.done += 1
-                if len(photos) <= _LINES:
-                    progress.console.file.flush()
-                    print(_line(photo, segmentation))  # noqa: T201
-            progress.advance(task, len(batch))
-
-
-class _Rate(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("- images/s" if speed is None else f"{speed:.2f} images/s")
-
-
-def _segment_batch(job: _Job, photos: Sequence[Photo]) -> list[tuple[Photo, Segmentation]]:
-    """Segment and save a batch; a photo that fails is noted and costs the others nothing."""
-    images: list[torch.Tensor] = []
-    good: list[Photo] = []
-    start = time.perf_counter()
-    for photo in photos:
-        try:
-            images.append(load_image(photo.path))
-            good.append(photo)
-        except DiffSegKitError as error:
-            job.failures.append(str(error))
-    if not good:
-        return []
-    read = (time.perf_counter() - start) * 1000 / len(good)
-    try:
-        segmentations = job.segmenter(images, batch_size=job.batch_size)
-    except (DiffSegKitError, ValueError) as error:
-        if len(good) == 1:
-            job.failures.append(f"{str(good[0].path)!r}: {error}")
-            return []
-        return [result for photo in good for result in _segment_batch(job, [photo])]
-    results = []
-    for photo, image, segmentation in zip(good, images, segmentations, strict=True):
-        segmentation = replace(segmentation, times={"read": read, **segmentation.times})
-        metadata = {"photo": str(photo.path), **job.metadata}
-        segmentation.save(job.directory, photo.stem, image=image, metadata=metadata)
-        results.append((photo, segmentation))
-    return results
-
-
-def _line(photo: Photo, segmentation: Segmentation) -> str:
-    number = segmentation.num_segments
-    if number == 1:
-        return f"{photo.path}: 1 segment; smaller --merger.thresholds would separate more"
-    return f"{photo.path}: {number} segments"

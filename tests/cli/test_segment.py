@@ -1,6 +1,7 @@
 """``diffsegkit segment`` as a user runs it."""
 
 import json
+import logging
 import os
 import re
 import warnings
@@ -10,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffsegkit import Segmenter
-from diffsegkit.cli import segment as segment_module
+from diffsegkit import Segmentation, Segmenter
 from diffsegkit.cli.main import main
 from tests.plugins import forget
 from tests.synthetic import read_picture
@@ -24,6 +24,7 @@ def own_process(monkeypatch, tmp_path):
     """Undo what the entry point sets for its process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging.getLogger("diffsegkit"), "handlers", [])
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
 
 
@@ -211,6 +212,36 @@ def test_the_printed_configuration_reproduces_the_run(photos, tmp_path, capsys):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_one_segment_is_said_with_what_helps(photos, capsys):
+    run(photos / "photo0.png", "--out", "out", *SMALL, "--merger.thresholds", "50")
+    assert "1 segment; smaller --merger.thresholds would separate more" in capsys.readouterr().out
+    args = ["--merger", "KMeansMerger", "--merger.num_segments", "1"]
+    run(photos / "photo0.png", "--out", "out", *SMALL, *args)
+    assert "photo0.png: 1 segment\n" in capsys.readouterr().out
+
+
+def test_a_part_that_fails_on_one_photo_costs_the_others_nothing(photos, tmp_path, capsys):
+    (tmp_path / "fussy.py").write_text(
+        "from diffsegkit.mergers import KMeansMerger\n"
+        "class Fussy(KMeansMerger):\n"
+        "    def forward(self, aggregated, *, num_segments=None):\n"
+        "        if aggregated.source.images.amax((1, 2, 3)).min() < 0.2:\n"
+        "            raise IndexError('too dark')\n"
+        "        return super().forward(aggregated)\n"
+    )
+    Image.new("RGB", (120, 90)).save(photos / "dark.png")
+    args = [photos, "--out", "out", "--batch-size", 4, *SMALL, "--merger", "fussy.Fussy"]
+    assert run(*args, "--debug") == 1
+    captured = capsys.readouterr()
+    assert "3 of 4 photos segmented" in captured.out
+    assert re.search(r"failed: '.*dark\.png': IndexError: too dark", captured.err)
+    assert "Traceback" in captured.err
+    assert len(names(tmp_path / "out")) == 9
+    assert run(*args) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    forget("fussy")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_dtypes(photos, tmp_path, dtype):
     assert run(photos / "photo0.png", "--out", tmp_path, "--dtype", dtype, *SMALL) == 0
@@ -275,7 +306,10 @@ def test_debug_shows_the_traceback(photos, capsys):
             OSError(28, "No space left on device", "out/x"),
             "No space left on device at 'out/x'; free",
         ),
-        (PermissionError(13, "Permission denied", "out/x"), "Permission denied at 'out/x'; choose"),
+        (
+            PermissionError(13, "Permission denied", "out/x"),
+            "Permission denied at 'out/x'; check the permissions",
+        ),
         (
             torch.OutOfMemoryError("CUDA out of memory"),
             "use --batch-size 1, a smaller --image-size",
@@ -287,7 +321,7 @@ def test_failures_while_running(photos, tmp_path, capsys, monkeypatch, error, se
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(segment_module.Segmentation, "save", fail)
+    monkeypatch.setattr(Segmentation, "save", fail)
     assert run("photos/photo0.png", "--out", "out", *SMALL) == 1
     captured = capsys.readouterr()
     assert sentence in captured.err
@@ -299,7 +333,7 @@ def test_interrupting(photos, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segment_module.Segmentation, "save", interrupt)
+    monkeypatch.setattr(Segmentation, "save", interrupt)
     assert run("photos", "--out", "out", *SMALL) == 130
     assert capsys.readouterr().err.endswith("diffsegkit: interrupted\n")
 

@@ -1,0 +1,149 @@
+"""Segment and save many photos: batches, progress, and what failed."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from torch import Tensor
+
+from diffsegkit.cli.explain import explain, is_out_of_memory
+from diffsegkit.cli.photos import Photo
+from diffsegkit.errors import DiffSegKitError
+from diffsegkit.images import load_image
+from diffsegkit.segmentation import Segmentation
+from diffsegkit.segmenter import Segmenter
+
+_LINES = 20  # with more photos than this, no line for each
+_logger = logging.getLogger("diffsegkit")
+
+
+@dataclass
+class Job:
+    """What is common to all photos of a run.
+
+    Args:
+        segmenter: On its device and in its dtype.
+        directory: Where results go.
+        batch_size: Photos at a time.
+        metadata: What each JSON says about the run.
+    """
+
+    segmenter: Segmenter
+    directory: Path
+    batch_size: int
+    metadata: Mapping[str, Any]
+    _failures: list[str] = field(default_factory=list, init=False)
+
+    def is_done(self, photo: Photo) -> bool:
+        """Whether all of a photo's results are there; the JSON is written last."""
+        return all(path.exists() for path in Segmentation.paths(self.directory, photo.stem))
+
+    def run(self, photos: Sequence[Photo]) -> tuple[int, list[str]]:
+        """Segment and save.
+
+        Args:
+            photos: Which.
+
+        Returns:
+            How many were saved, and a sentence for each that failed.
+
+        Raises:
+            OSError: If results cannot be written.
+        """
+        self._failures.clear()
+        done = 0
+        with _progress(visible=len(photos) > 1) as progress:
+            task = progress.add_task("", total=len(photos))
+            for start in range(0, len(photos), self.batch_size):
+                batch = photos[start : start + self.batch_size]
+                for photo, segmentation in self._segment(batch):
+                    done += 1
+                    if len(photos) <= _LINES:
+                        print(self._line(photo, segmentation))  # noqa: T201
+                progress.advance(task, len(batch))
+        return done, list(self._failures)
+
+    def _segment(self, photos: Sequence[Photo]) -> list[tuple[Photo, Segmentation]]:
+        """Segment and save a batch; a photo that fails is noted and costs the others nothing."""
+        start = time.perf_counter()
+        loaded = [(photo, image) for photo in photos if (image := self._load(photo)) is not None]
+        if not loaded:
+            return []
+        read = (time.perf_counter() - start) * 1000 / len(loaded)
+        try:
+            segmentations = self.segmenter(
+                [image for _, image in loaded], batch_size=self.batch_size
+            )
+        # A plugin may fail on a photo with anything; the machine's failures concern all photos.
+        except Exception as error:
+            if isinstance(error, OSError) or is_out_of_memory(error):
+                raise
+            if len(loaded) > 1:
+                return [result for photo, _ in loaded for result in self._segment([photo])]
+            [(photo, _)] = loaded
+            self._note(photo, f"{str(photo.path)!r}: {explain(error)}")
+            return []
+        results = []
+        for (photo, image), segmentation in zip(loaded, segmentations, strict=True):
+            timed = replace(segmentation, times={"read": read, **segmentation.times})
+            metadata = {"photo": str(photo.path), **self.metadata}
+            timed.save(self.directory, photo.stem, image=image, metadata=metadata)
+            results.append((photo, timed))
+        return results
+
+    def _load(self, photo: Photo) -> Tensor | None:
+        try:
+            return load_image(photo.path)
+        except DiffSegKitError as error:
+            self._note(photo, str(error))
+            return None
+
+    def _line(self, photo: Photo, segmentation: Segmentation) -> str:
+        number = segmentation.num_segments
+        if number > 1:
+            return f"{photo.path}: {number} segments"
+        remedy = "; smaller --merger.thresholds would separate more"
+        return f"{photo.path}: 1 segment{remedy * hasattr(self.segmenter.merger, 'thresholds')}"
+
+    def _note(self, photo: Photo, failure: str) -> None:
+        """Remember a failure; with ``--debug``, show where the error that is being handled was."""
+        _logger.debug("%s", photo.path, exc_info=True)
+        self._failures.append(failure)
+
+
+def _progress(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("segmenting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+        # rich would send what is printed meanwhile to the bar's stream, past a pipe's reader.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("- images/s" if speed is None else f"{speed:.2f} images/s")
