@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from diffsegkit.presets import Preset
     from diffsegkit.registry import list_components
-    from diffsegkit.segmentation import Segmentation
+    from diffsegkit.segmentation import Segmentation, close_gaps
     from diffsegkit.segmenter import Segmenter
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "SourceOutput",
+    "close_gaps",
     "list_components",
     "load_image",
     "validation",
@@ -51,6 +52,7 @@ _HOME_OF = {
     "Preset": "diffsegkit.presets",
     "Segmentation": "diffsegkit.segmentation",
     "Segmenter": "diffsegkit.segmenter",
+    "close_gaps": "diffsegkit.segmentation",
     "list_components": "diffsegkit.registry",
     "load_image": "diffsegkit.images",
 }

@@ -6,11 +6,13 @@ misspelt argument means the same in both.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
 from diffsegkit import registry
@@ -51,21 +53,26 @@ class ConfigurationParser(SentenceParser):
         return super().parse_args(_with_paths(args or []), *rest, **kwargs)
 
 
-def add_segmenter_arguments(parser: ArgumentParser, preset: Preset) -> None:
-    """Give a parser the arguments of a segmenter, with a preset's as defaults.
+def add_segmenter_arguments(parser: ArgumentParser, configuration: Mapping[str, Any]) -> None:
+    """Give a parser the arguments of a segmenter.
 
     Args:
         parser: The parser to extend with ``--source``, ``--aggregator``, ``--merger``,
             ``--assigner`` (and ``--merger.thresholds`` and so on), ``--image-size``, ``--resize``
             and ``--antialias``.
-        preset: The defaults.
+        configuration: The defaults, as :func:`preset_configuration` gives them.
     """
     for kind, base in PARTS.items():
-        group = parser.add_argument_group(f"{kind} options")
+        group = parser.add_argument_group(
+            f"{kind} options", _describe(kind, configuration[kind]["class_path"])
+        )
         group.add_argument(f"--{kind}", type=base, metavar="NAME", help=_HELP[kind])
     group = parser.add_argument_group("size options")
     group.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="Longer side at which the source sees it."
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="Longer side at which the source sees a photo, rounded to what the source can take.",
     )
     group.add_argument(
         "--resize",
@@ -76,7 +83,7 @@ def add_segmenter_arguments(parser: ArgumentParser, preset: Preset) -> None:
     group.add_argument(
         "--antialias", type=bool, metavar="true|false", help="Average when shrinking."
     )
-    parser.set_defaults(preset_configuration(preset))
+    parser.set_defaults(dict(configuration))
 
 
 def preset_configuration(preset: Preset) -> dict[str, Any]:
@@ -121,7 +128,10 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
         )
     if isinstance(preset, str):
         preset = load_preset(preset)
-    configuration = preset_configuration(preset)
+    if not isinstance(preset, Preset):
+        raise UsageError(f"Expected a preset or its name, but got {preset!r}.")
+    defaults = preset_configuration(preset)
+    configuration = dict(defaults)
     instances = {}
     for name, value in overrides.items():
         if name in PARTS and isinstance(value, PARTS[name]):
@@ -131,8 +141,29 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
         else:
             configuration[name] = value
     parser = ConfigurationParser()
-    add_segmenter_arguments(parser, preset)
+    add_segmenter_arguments(parser, defaults)
     return build_segmenter(parser, parser.parse_object(configuration), instances)
+
+
+def check_preset(name: str) -> str | None:
+    """What keeps a preset from running, short of constructing its parts.
+
+    Args:
+        name: The preset's.
+
+    Returns:
+        A sentence, or None.
+    """
+    try:
+        configuration = preset_configuration(load_preset(name))
+        parser = ConfigurationParser()
+        add_segmenter_arguments(parser, configuration)
+        parser.parse_object(configuration)
+    except UsageError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - a plugin's preset may hold anything
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def load_preset(name: str) -> Preset:
@@ -171,39 +202,51 @@ def build_segmenter(
         segmenter = Segmenter(**parts, **options)
     except DiffSegKitError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UsageError(one_sentence(str(error))) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        hint = " (call super().__init__() first)" if "Module.__init__()" in str(error) else ""
+        raise UsageError(one_sentence(str(error)) + hint) from error
     plain = json.loads(parser.dump(parsed, format="json", skip_validation=True))
     segmenter.configuration = {
-        name: plain[name] if name not in instances else _class_path(instances[name])
+        name: plain[name] if name not in instances else _describe_instance(instances[name])
         for name in (*PARTS, *OPTIONS)
     }
     return segmenter
 
 
-def _class_path(part: object) -> dict[str, str]:
-    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}"}
+def _describe(kind: str, class_path: str) -> str:
+    """For the help: which arguments the part has."""
+    part = registry.load(kind, class_path)
+    names = ", ".join(f"--{kind}.{name}" for name in inspect.signature(part).parameters)
+    return f"{part.__name__}: {names or 'no options'}"
+
+
+def _describe_instance(part: object) -> dict[str, str]:
+    """For the record: an instance's arguments are not known, but what it shows of itself."""
+    path = f"{type(part).__module__}.{type(part).__qualname__}"
+    return {"class_path": path, "instance": repr(part)}
 
 
 def _complete(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A part as ``class_path`` and ``init_args``, its class imported and checked."""
-    part = {"class_path": value} if isinstance(value, str) else dict(value)
-    if not isinstance(part.get("class_path"), str):
+    if isinstance(value, type):
+        value = f"{value.__module__}.{value.__qualname__}"
+    part = dict(value) if isinstance(value, Mapping) else {"class_path": value}
+    unknown = sorted(set(part) - {"class_path", "init_args"})
+    if not isinstance(part.get("class_path"), str) or unknown:
         raise UsageError(
             f"Expected the {kind} to be a name, a dotted path, or a mapping with class_path and "
-            f"init_args, but got {value!r}."
+            f"init_args alone, but got {value!r}."
         )
-    registry.load(kind, part["class_path"])
-    part["class_path"] = registry.locate(kind, part["class_path"])
+    part["class_path"], _ = registry.resolve(kind, part["class_path"])
     return part
 
 
 def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A preset's part, changed by what a caller gives for it."""
     if isinstance(value, Mapping) and "class_path" not in value:
-        init_args = value.get("init_args", value)
+        init_args = {name: _plain(item) for name, item in value.get("init_args", value).items()}
         return current | {"init_args": {**current.get("init_args", {}), **init_args}}
-    if isinstance(value, str | Mapping):
+    if isinstance(value, str | Mapping | type):
         return _complete(kind, value)
     raise UsageError(
         f"Expected the {kind} to be a name, a mapping of arguments, or an instance of "
@@ -212,32 +255,44 @@ def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any
 
 
 _MODE = "diffsegkit"
+_NUMBERS_BY_NUMBERS = re.compile(r"\{\s*\d+:[\d.]+(?:\s*,\s*\d+:[\d.]+)*\s*\}")
 
 
 def _load_with_paths(text: str) -> Any:  # noqa: ANN401
     """YAML, with the registered names of parts resolved wherever a part may stand."""
-    if text.startswith("{"):
-        # YAML reads the 64:2 of {64:2, 32:1} as one number in base 60.
-        text = re.sub(r"(?<=[{,\s])(\d+):(?=\S)", r"\1: ", text)
+    # YAML reads the 64:2 of {64:2, 32:1} as one number in base 60.
+    text = _NUMBERS_BY_NUMBERS.sub(lambda match: match[0].replace(":", ": "), text)
     return _resolve(get_loader("yaml")(text))
 
 
-set_loader(_MODE, _load_with_paths)
+set_loader(_MODE, _load_with_paths, exceptions=(yaml.YAMLError,))
 
 
-def _resolve(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """NumPy's numbers and arrays, and torch's, as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _resolve(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
     if isinstance(value, list):
-        return [_resolve(item) for item in value]
+        return [_resolve(item, depth + 1) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: _resolve_part(key, _resolve(item)) for key, item in value.items()}
+    return {
+        key: _resolve_part(key, _resolve(item, depth + 1), depth) for key, item in value.items()
+    }
 
 
-def _resolve_part(key: str, value: Any) -> Any:  # noqa: ANN401
-    is_name = isinstance(value, str) and "/" not in value and not value.endswith((".yaml", ".json"))
-    if key in PARTS and (is_name or (isinstance(value, dict) and "class_path" in value)):
-        return _complete(key, value)
-    return value
+def _resolve_part(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401
+    if key not in PARTS:
+        return value
+    name = value.get("class_path") if isinstance(value, dict) else value
+    if not isinstance(name, str) or "/" in name or name.endswith((".yaml", ".json")):
+        return value
+    # Deep inside, an argument may be called `source` and be something else altogether.
+    if depth and "." not in name and name not in registry.list_components(key):
+        return value
+    return _complete(key, value)
 
 
 def _with_paths(args: Sequence[str]) -> list[str]:
@@ -261,8 +316,11 @@ def _with_paths(args: Sequence[str]) -> list[str]:
 
 def _part_of(option: str) -> str | None:
     """``"merger"`` for ``--merger``, ``--merger.class_path`` and ``--merger.help``."""
-    name = option.removeprefix("--").removesuffix(".class_path").removesuffix(".help")
-    return name if option.startswith("--") and name in PARTS else None
+    if not option.startswith("--"):
+        return None
+    path = option.removeprefix("--").removesuffix(".class_path").removesuffix(".help")
+    # A part within a part, such as --source.source, too.
+    return path.rpartition(".")[2] if all(name in PARTS for name in path.split(".")) else None
 
 
 def _resolve_value(kind: str, value: str) -> str:

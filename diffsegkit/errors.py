@@ -4,6 +4,8 @@ Each message is one sentence: what was given, what was expected, and the remedy.
 derive from the built-in error a Python programmer would expect, so ``except ValueError`` works.
 """
 
+__all__ = ["ComponentError", "DiffSegKitError", "ImageError", "MergingError", "UsageError"]
+
 
 class DiffSegKitError(Exception):
     """Base of every error that diffsegkit raises on purpose."""

@@ -38,6 +38,14 @@ class SentenceParser(ArgumentParser):
             raise UsageError(
                 f"There is no option {option}{hint} '{self.prog} --help' lists them."
             ) from ex
+        if left_over := re.match(r"unrecognized arguments: (.*)", message):
+            raise UsageError(
+                f"There is no use for {left_over[1]!r}; a list is written in quotes, as "
+                '"[0.2, 0.3]", and a file whose name begins with a dash as ./-name.'
+            ) from ex
+        message = re.sub(
+            r"^argument (--\S+): expected one argument$", r"\1: expected a value.", message
+        )
         raise UsageError(one_sentence(message)) from ex
 
 

@@ -6,6 +6,7 @@ only whoever asks for it by name.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,17 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from diffsegkit.errors import ComponentError
+
+__all__ = [
+    "GROUPS",
+    "Component",
+    "check",
+    "find_components",
+    "list_components",
+    "load",
+    "locate",
+    "resolve",
+]
 
 GROUPS = {
     "sources": "diffsegkit.attention_sources",
@@ -156,6 +168,11 @@ def locate(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:  # noqa: ANN401
+    """Import a component; :func:`resolve` without the path."""
+    return resolve(kind, name)[1]
+
+
+def resolve(kind: str, name: str) -> tuple[str, Any]:
     """Import a component.
 
     Args:
@@ -163,7 +180,7 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401
         name: A component's name or dotted path.
 
     Returns:
-        The class, or the preset.
+        Its dotted path, and the class, or the preset.
 
     Raises:
         ComponentError: If it is unknown, cannot be imported, or is not of that kind.
@@ -177,10 +194,10 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401
     except (Exception, SystemExit) as error:
         raise ComponentError(
             f"The {kind.removesuffix('s')} {name!r} cannot be imported from {path!r}"
-            f"{_owner(kind, name)}: {type(error).__name__}: {error}"
+            f"{_owner(kind, name)}: {type(error).__name__}: {error}. Mend or uninstall it."
         ) from error
     _check_kind(kind, name, component)
-    return component
+    return path, component
 
 
 def check(component: Component) -> str | None:
@@ -208,7 +225,7 @@ def _installed() -> Iterator[Component]:
     for distribution in distributions():
         label = str(getattr(distribution, "_path", distribution))
         try:
-            label = distribution.name
+            label = distribution.name or label
             # The first on the path is the one that Python imports.
             if label.lower() in seen:
                 continue
@@ -225,6 +242,8 @@ def _installed() -> Iterator[Component]:
 
 
 def _component(entry_point: EntryPoint, kind: str, distribution: Distribution) -> Component:
+    if not re.fullmatch(r"[\w.]+:[\w.]+(\s*\[.*\])?", entry_point.value):
+        raise ValueError(f"expected package.module:Object, but got {entry_point.value!r}")
     return Component(
         kind=kind,
         name=entry_point.name,
@@ -243,7 +262,9 @@ def _warn_unreadable(what: str, error: Exception) -> None:
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
     by_lower = {other.lower(): other for other in known}
-    close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, cutoff=0.5)]
+    near = [name.lower()] if name.lower() in by_lower else []
+    near = near or get_close_matches(name.lower(), by_lower, cutoff=0.5)
+    close = [by_lower[match] for match in near]
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     listed = ", ".join(known) or "none"
     return (

@@ -4,9 +4,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -27,8 +29,9 @@ class Segmentation:
 
     Args:
         labels: ``(H, W)`` int64, ids 0..K-1 without gaps, every pixel assigned.
-        proposals: The K merged maps; id ``k`` belongs to ``proposals.maps[k]``.
         image_size: ``(H, W)`` of the input in pixels, upright if EXIF data turned it.
+        proposals: The K merged maps, id ``k`` belonging to ``proposals.maps[k]``; None for
+            segments that come from elsewhere.
         crop_box: Left, top, right, bottom of what was segmented, or None for all of it. Then
             ``labels`` are at the size of the crop.
         times: Milliseconds per stage, this image's share of its batch.
@@ -44,15 +47,19 @@ class Segmentation:
     """
 
     labels: Tensor
-    proposals: Proposals
     image_size: tuple[int, int]
+    proposals: Proposals | None = None
     crop_box: CropBox | None = None
     times: Mapping[str, float] = field(default_factory=dict)
 
-    @property
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        return f"Segmentation({self.num_segments} segments, {height}x{width} pixels)"
+
+    @cached_property
     def num_segments(self) -> int:
         """K, how many segments there are."""
-        return len(self.proposals)
+        return int(self.labels.max()) + 1
 
     def overlay(self, image: ImageLike, opacity: float = 0.5) -> Image.Image:
         """Draw the segments over the image: colours that neighbours can be told apart by, outlines.
@@ -69,34 +76,38 @@ class Segmentation:
         """
         return draw_overlay(image, self.labels, crop_box=self.crop_box, opacity=opacity)
 
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Annotations in the COCO format, masks as compressed RLE.
 
         Args:
-            image_id: The id to write into each of them.
+            image_id: The id of the image, to write into each of them.
+            first_id: The id of the first annotation. In a file of many images ids must differ,
+                and COCO's tools take 0 for none.
 
         Returns:
-            One dictionary per segment: ``id`` (the label), ``image_id``, ``category_id`` (1 for
-            all: segments have no class), ``area`` in pixels, ``bbox`` (x, y, width, height) in
-            pixels, ``segmentation`` (``size`` and ``counts``) and ``iscrowd``. ``mask.decode`` of
-            pycocotools gives the mask back.
+            One dictionary per segment, in the order of the labels: ``id``, ``image_id``,
+            ``category_id`` (1 for all: segments have no class), ``area`` in pixels, ``bbox`` (x,
+            y, width, height) in pixels, ``segmentation`` (``size`` and ``counts``) and
+            ``iscrowd``. ``mask.decode`` of pycocotools gives the mask back.
         """
+        coco = {"image_id": image_id, "category_id": 1, "iscrowd": 0}
+        return [{**segment, **coco, "id": first_id + segment["id"]} for segment in self._segments()]
+
+    def _segments(self) -> list[dict[str, Any]]:
+        """Of each segment the label as ``id``, area, box and RLE."""
         height, width = self.labels.shape
-        annotations = []
+        segments = []
         for label, counts in enumerate(_run_lengths(self._compact_labels(), self.num_segments)):
             rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-            annotations.append(
+            segments.append(
                 {
                     "id": label,
-                    "image_id": image_id,
-                    "category_id": 1,
                     "area": int(coco_mask.area(rle)),
                     "bbox": [int(value) for value in coco_mask.toBbox(rle)],
                     "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                    "iscrowd": 0,
                 }
             )
-        return annotations
+        return segments
 
     def save(
         self,
@@ -121,13 +132,20 @@ class Segmentation:
             The files written.
 
         Raises:
-            ValueError: If there are more segments than 16 bits can tell apart.
+            ValueError: If there are more segments than 16 bits can tell apart, the stem is not
+                a name, or ``metadata`` has keys of :meth:`record`.
             OSError: If a file cannot be written.
         """
+        if not stem or Path(stem).name != stem:
+            raise ValueError(f"Expected argument `stem` to be a file's name, but got {stem!r}.")
+        record = self.record()
+        reserved = sorted(set(record) & set(metadata or {}))
+        if reserved:
+            raise ValueError(f"Expected `metadata` without {reserved}, which are written anyway.")
         directory = Path(directory)
         labels_path, overlay_path, json_path = self.paths(directory, stem)
         labels = Image.fromarray(self._compact_labels())
-        record = json.dumps(self.record() | dict(metadata or {}), indent=2).encode()
+        text = json.dumps({**record, **(metadata or {})}, indent=2).encode()
         files: dict[Path, Callable[[IO[bytes]], Any]] = {
             labels_path: lambda file: labels.save(file, format="PNG")
         }
@@ -135,7 +153,7 @@ class Segmentation:
             picture = self.overlay(image)
             # Fast compression: an overlay of 100 megapixels takes minutes otherwise.
             files[overlay_path] = lambda file: picture.save(file, format="PNG", compress_level=1)
-        files[json_path] = lambda file: file.write(record)
+        files[json_path] = lambda file: file.write(text)
         directory.mkdir(parents=True, exist_ok=True)
         _write_together(files)
         return list(files)
@@ -150,16 +168,19 @@ class Segmentation:
         )
 
     def record(self) -> dict[str, Any]:
-        """What the JSON holds: sizes, number of segments, times, and every segment."""
+        """What the JSON holds: version, sizes, number of segments, times, and every segment.
+
+        A segment's ``id`` is its value in the label map; ``area`` is in pixels, ``bbox`` is x, y,
+        width and height in pixels, ``segmentation`` a run-length encoding as COCO has it. A
+        segment need not be connected.
+        """
         return {
+            "diffsegkit": version("diffsegkit"),
             "image_size": {"height": self.image_size[0], "width": self.image_size[1]},
             "crop_box": None if self.crop_box is None else list(self.crop_box),
             "num_segments": self.num_segments,
             "times_ms": {stage: round(value, 3) for stage, value in self.times.items()},
-            "segments": [
-                {key: annotation[key] for key in ("id", "area", "bbox", "segmentation")}
-                for annotation in self.to_coco()
-            ],
+            "segments": self._segments(),
         }
 
     def _compact_labels(self) -> NDArray[np.unsignedinteger[Any]]:
@@ -226,19 +247,12 @@ def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
     try:
         for path, write in files.items():
             # The name is short, because that of a photo may be as long as names can be.
-            with NamedTemporaryFile(dir=path.parent, prefix=".diffsegkit-", delete=False) as file:
-                staged[path] = Path(file.name)
+            staged[path] = path.with_name(f".diffsegkit-{uuid4().hex}")
+            with staged[path].open("xb") as file:
                 write(file)
-            staged[path].chmod(0o666 & ~_umask())
         path.unlink(missing_ok=True)
         for path, temporary in staged.items():
             temporary.replace(path)
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

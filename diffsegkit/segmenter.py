@@ -66,6 +66,7 @@ class Segmenter(nn.Module):
         antialias: Whether shrinking averages over all pixels. The original does not.
 
     Raises:
+        TypeError: If a part is not an instance of its base class.
         ValueError: If ``image_size`` is below 1 or ``resize`` unknown.
 
     Example:
@@ -87,8 +88,22 @@ class Segmenter(nn.Module):
         antialias: bool = False,
     ) -> None:
         super().__init__()
-        if image_size < 1:
-            raise ValueError(f"Expected argument `image_size` to be positive, got {image_size}.")
+        parts = {
+            "source": (source, AttentionSource),
+            "aggregator": (aggregator, Aggregator),
+            "merger": (merger, Merger),
+            "assigner": (assigner, Assigner),
+        }
+        for name, (part, base) in parts.items():
+            if not isinstance(part, base):
+                raise TypeError(
+                    f"Expected argument `{name}` to be an instance of {base.__name__}, but got "
+                    f"{part!r}."
+                )
+        if not isinstance(image_size, int) or image_size < 1:
+            raise ValueError(
+                f"Expected argument `image_size` to be a positive integer, but got {image_size}."
+            )
         if resize not in get_args(Resize):
             raise ValueError(
                 f"Expected argument `resize` to be one of {get_args(Resize)}, but got {resize!r}."
@@ -101,7 +116,8 @@ class Segmenter(nn.Module):
         self.resize: Resize = resize
         self.antialias = antialias
         self.configuration: Mapping[str, Any] = {}
-        """The resolved configuration, if it was built from a preset."""
+        """The resolved configuration, if it was built from a preset; of parts that were given
+        as instances it has only what they show of themselves."""
         # A module without weights has no device or dtype to ask for; this one remembers both.
         self.register_buffer("_placement", torch.empty(0), persistent=False)
         self._placement: Tensor
@@ -113,9 +129,9 @@ class Segmenter(nn.Module):
         Args:
             preset: A preset's name (``diffsegkit list presets``), a dotted path to one, or one.
             overrides: Parts to exchange, by ``source``, ``aggregator``, ``merger`` or
-                ``assigner``: an instance, a name or dotted path, a mapping of arguments to
-                change in the preset's own, or ``{"class_path": ..., "init_args": {...}}``; and
-                ``image_size``, ``resize``, ``antialias``.
+                ``assigner``: an instance, a class, a name or dotted path, or
+                ``{"class_path": ..., "init_args": {...}}``; or a mapping of arguments to change
+                in the preset's own part; and ``image_size``, ``resize``, ``antialias``.
 
         Returns:
             A segmenter on the CPU in float32.
@@ -159,12 +175,8 @@ class Segmenter(nn.Module):
             raise ValueError(f"Expected argument `batch_size` to be positive, got {batch_size}.")
         with self._timed() as prepare_time:
             prepared = self._prepare_all(images)
-        for name, given in (("prompts", prompts), ("num_segments", num_segments)):
-            if given is not None and len(given) != len(prepared):
-                raise ValueError(
-                    f"Expected argument `{name}` to hold one entry for each of {len(prepared)} "
-                    f"images, but got {len(given)}."
-                )
+        _check_one_per_image("prompts", prompts, len(prepared))
+        _check_one_per_image("num_segments", num_segments, len(prepared))
         prepare = prepare_time.milliseconds / len(prepared)
         results: dict[int, Segmentation] = {}
         for batch in _batches(prepared, batch_size):
@@ -205,6 +217,7 @@ class Segmenter(nn.Module):
                 f"Expected images that the source sees at one size, but got {sorted(sizes)}; "
                 "extract them one by one, or use forward, or resize='square'."
             )
+        _check_one_per_image("prompts", prompts, len(prepared))
         return self._extract(torch.stack(prepared), prompts)
 
     @torch.no_grad()
@@ -218,6 +231,7 @@ class Segmenter(nn.Module):
             ``(B, N, N)``; its ``source`` is ``output``.
         """
         aggregated: AggregatedAttention = self.aggregator(output)
+        _check_result(self.aggregator, aggregated, AggregatedAttention)
         return aggregated if aggregated.source is not None else replace(aggregated, source=output)
 
     @torch.no_grad()
@@ -234,6 +248,9 @@ class Segmenter(nn.Module):
             One per image.
         """
         proposals: list[Proposals] = self.merger(aggregated, num_segments=num_segments)
+        _check_result(self.merger, proposals, list)
+        for own in proposals:
+            _check_result(self.merger, own, Proposals)
         if len(proposals) != aggregated.batch_size:
             raise ValueError(
                 f"{type(self.merger).__name__} gave {len(proposals)} proposals for "
@@ -257,7 +274,9 @@ class Segmenter(nn.Module):
             aggregated: What the proposals were merged from, for assigners that look at it.
 
         Returns:
-            ``(B, H, W)`` int64, ids without gaps: a proposal that wins no pixel has none.
+            ``(B, H, W)`` int64, ids without gaps. Where a proposal wins no pixel, the ids after
+            it move up; :func:`diffsegkit.close_gaps` on what ``assigner`` gives, image by image,
+            gives the proposals that are left too.
         """
         labels = self._assign(proposals, size, aggregated)
         pairs = zip(labels, proposals, strict=True)
@@ -315,13 +334,14 @@ class Segmenter(nn.Module):
             "assign": assign_time.milliseconds / len(batch),
         }
         return [
-            Segmentation(labels, kept, image.image_size, image.crop_box, times)
+            Segmentation(labels, image.image_size, kept, image.crop_box, times)
             for (labels, kept), image in zip(assigned, batch, strict=True)
         ]
 
     def _extract(self, images: Tensor, prompts: Sequence[str] | None) -> SourceOutput:
         images = images.to(self._placement)
         output: SourceOutput = self.source(images, prompts=prompts)
+        _check_result(self.source, output, SourceOutput)
         if output.batch_size != len(images):
             raise ValueError(
                 f"{type(self.source).__name__} gave attention for {output.batch_size} images, but "
@@ -336,12 +356,20 @@ class Segmenter(nn.Module):
         aggregated: AggregatedAttention | None,
     ) -> Tensor:
         labels: Tensor = self.assigner(proposals, size, aggregated=aggregated)
+        _check_result(self.assigner, labels, Tensor)
         expected = (len(proposals), *size)
         if tuple(labels.shape) != expected or labels.dtype != torch.int64:
             raise ValueError(
                 f"{type(self.assigner).__name__} gave label maps of shape {tuple(labels.shape)} "
                 f"and {labels.dtype}; expected {expected} and torch.int64."
             )
+        for image, own in zip(labels, proposals, strict=True):
+            low, high = (int(value) for value in torch.aminmax(image))
+            if low < 0 or high >= len(own):
+                raise ValueError(
+                    f"{type(self.assigner).__name__} gave ids between {low} and {high} for an "
+                    f"image with {len(own)} proposals."
+                )
         return labels
 
     @contextmanager
@@ -353,6 +381,21 @@ class Segmenter(nn.Module):
         if self._placement.is_cuda:
             torch.cuda.synchronize(self._placement.device)
         stopwatch.milliseconds = (time.perf_counter() - start) * 1000
+
+
+def _check_one_per_image(name: str, given: Sequence[Any] | None, images: int) -> None:
+    if given is not None and (isinstance(given, str) or len(given) != images):
+        raise ValueError(
+            f"Expected argument `{name}` to hold one entry for each of {images} images, but got "
+            f"{given!r}."
+        )
+
+
+def _check_result(part: nn.Module, result: object, expected: type) -> None:
+    if not isinstance(result, expected):
+        raise TypeError(
+            f"{type(part).__name__} gave a {type(result).__name__}; expected {expected.__name__}."
+        )
 
 
 @dataclass

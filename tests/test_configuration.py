@@ -1,13 +1,13 @@
 """From presets, names and plain data to a segmenter."""
 
+import numpy as np
 import pytest
 import torch
 
 from diffsegkit import Preset, Segmenter
 from diffsegkit.errors import ComponentError, UsageError
 from diffsegkit.mergers import IterativeKLMerger, KMeansMerger, RandomAnchors
-from diffsegkit.presets import AFFINITY
-from diffsegkit.presets.preset import part
+from diffsegkit.presets import AFFINITY, part
 from tests.plugins import MERGER, forget, install
 
 
@@ -39,6 +39,24 @@ def test_a_part_exchanged(override):
 
 def test_a_part_by_name_alone_has_its_own_defaults():
     assert Segmenter.from_preset("affinity", merger="KMeansMerger").merger.num_segments == 6
+
+
+def test_a_part_by_its_class_alone():
+    assert Segmenter.from_preset("affinity", merger=KMeansMerger).merger.num_segments == 6
+
+
+def test_numbers_of_numpy():
+    change = {"thresholds": np.array([0.25, 0.5]), "points_per_side": np.int64(4)}
+    merger = Segmenter.from_preset("affinity", merger=change).merger
+    assert merger.thresholds == (0.25, 0.5)
+    assert IterativeKLMerger(np.float32(0.5)).thresholds == (0.5,)
+
+
+def test_an_instance_is_recorded_as_it_shows_itself_and_not_rebuilt():
+    first = Segmenter.from_preset("affinity", merger=KMeansMerger(num_segments=3))
+    assert first.configuration["merger"]["instance"] == "KMeansMerger(num_segments=3, seed=0)"
+    with pytest.raises(UsageError, match="class_path and init_args alone"):
+        Segmenter.from_preset("affinity", **first.configuration)
 
 
 def test_arguments_changed_keep_the_rest_of_the_preset():
@@ -81,7 +99,7 @@ def test_the_configuration_is_enough_to_build_it_again():
         ({"merger": {"thresholds": [-1]}}, r"positive distances in nats, but got \[-1"),
         ({"merger": {"class_path": 3}}, "a name, a dotted path, or a mapping"),
         ({"image_size": "big"}, "--image-size: expected int, but got 'big'"),
-        ({"image_size": 0}, "positive, got 0"),
+        ({"image_size": 0}, "positive integer, but got 0"),
         ({"resize": "stretch"}, r"expected 'fit' \| 'square' \| 'crop'"),
         ({"source": KMeansMerger()}, "instance of AttentionSource"),
     ],
@@ -89,6 +107,12 @@ def test_the_configuration_is_enough_to_build_it_again():
 def test_wrong_overrides(overrides, message):
     with pytest.raises(UsageError, match=message):
         Segmenter.from_preset("affinity", **overrides)
+
+
+@pytest.mark.parametrize("preset", [None, 3])
+def test_what_is_no_preset(preset):
+    with pytest.raises(UsageError, match="Expected a preset or its name"):
+        Segmenter.from_preset(preset)
 
 
 def test_an_unknown_preset():

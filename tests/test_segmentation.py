@@ -20,7 +20,7 @@ def segmentation(labels, **options):
     labels = torch.as_tensor(labels)
     number = int(labels.max()) + 1
     proposals = Proposals(torch.full((number, 1, 1), 1.0))
-    return Segmentation(labels, proposals, tuple(labels.shape), **options)
+    return Segmentation(labels, tuple(labels.shape), proposals, **options)
 
 
 label_maps = st.tuples(
@@ -34,7 +34,7 @@ def test_coco_annotations_decode_to_the_label_map(case):
     height, width, number, seed = case
     raw = torch.randint(number, (height, width), generator=torch.Generator().manual_seed(seed))
     labels = torch.unique(raw, return_inverse=True)[1]
-    annotations = segmentation(labels).to_coco(image_id=7)
+    annotations = segmentation(labels).to_coco(image_id=7, first_id=40)
     assert len(annotations) == labels.max() + 1
     for label, annotation in enumerate(annotations):
         mask = (labels == label).numpy()
@@ -44,7 +44,7 @@ def test_coco_annotations_decode_to_the_label_map(case):
         x, y = columns.min(), rows.min()
         assert annotation["bbox"] == [x, y, columns.max() - x + 1, rows.max() - y + 1]
         assert annotation["area"] == mask.sum()
-        assert (annotation["id"], annotation["image_id"]) == (label, 7)
+        assert (annotation["id"], annotation["image_id"]) == (40 + label, 7)
         # The very bytes that pycocotools itself makes of the mask.
         reference = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert annotation["segmentation"]["counts"] == reference["counts"].decode()
@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path, monkeypatch):
 
 def test_crops_are_recorded_and_drawn(tmp_path, photo):
     result = Segmentation(
-        torch.zeros(90, 90, dtype=torch.int64), Proposals(torch.ones(1, 1, 1)), (90, 120),
+        torch.zeros(90, 90, dtype=torch.int64), (90, 120),
         crop_box=(15, 0, 105, 90),
     )  # fmt: skip
     assert result.overlay(photo).size == (90, 90)

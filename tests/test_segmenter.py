@@ -190,7 +190,7 @@ def test_no_image_and_wrong_options(photo):
         build()(3)
     with pytest.raises(ValueError, match="`batch_size` to be positive"):
         build()(photo, batch_size=0)
-    with pytest.raises(ValueError, match="`image_size` to be positive"):
+    with pytest.raises(ValueError, match="`image_size` to be a positive integer"):
         build(image_size=0)
     with pytest.raises(ValueError, match="'fit', 'square', 'crop'"):
         build(resize="stretch")
@@ -206,6 +206,34 @@ class Floats(Assigner):
         return torch.zeros(len(proposals), *size)
 
 
+class Outside(Assigner):
+    def __init__(self, label):
+        super().__init__()
+        self.label = label
+
+    def forward(self, proposals, size, *, aggregated=None):
+        return torch.full((len(proposals), *size), self.label)
+
+
+class Raw(Merger):
+    def __init__(self, result):
+        super().__init__()
+        self.result = result
+
+    def forward(self, aggregated, *, num_segments=None):
+        return self.result
+
+
+class RawSource(AttentionSource):
+    def forward(self, images, *, prompts=None):
+        return images
+
+
+class RawAggregator(Aggregator):
+    def forward(self, output):
+        return output
+
+
 class HalfBatch(Brightness):
     def forward(self, images, *, prompts=None):
         return super().forward(images[:1])
@@ -216,8 +244,26 @@ def test_a_part_that_breaks_its_promise_is_named(photo):
         build(merger=Careless())(photo)
     with pytest.raises(ValueError, match=r"Floats gave label maps of .*torch\.float32"):
         build(assigner=Floats())(photo)
+    for label in (-1, 99):
+        with pytest.raises(ValueError, match=f"Outside gave ids between {label} and {label}"):
+            build(assigner=Outside(label))(photo)
+    for result, name in ((None, "NoneType"), ([torch.ones(1, 1, 1)], "Tensor")):
+        with pytest.raises(TypeError, match=f"Raw gave a {name}; expected"):
+            build(merger=Raw(result))(photo)
+    with pytest.raises(TypeError, match="RawSource gave a Tensor; expected SourceOutput"):
+        build(source=RawSource())(photo)
+    wrong = Segmenter(Brightness(), RawAggregator(), Halves(), ArgmaxAssigner(), image_size=64)
+    with pytest.raises(TypeError, match="RawAggregator gave a SourceOutput; expected Aggregated"):
+        wrong(photo)
     with pytest.raises(ValueError, match="HalfBatch gave attention for 1 images, but got 2"):
         build(source=HalfBatch())([photo, photo])
+
+
+def test_parts_must_be_parts():
+    with pytest.raises(TypeError, match="`source` to be an instance of AttentionSource"):
+        Segmenter(AffinitySource, ResolutionAggregator(), KMeansMerger(), ArgmaxAssigner())
+    with pytest.raises(TypeError, match="`aggregator` to be an instance of Aggregator"):
+        Segmenter(AffinitySource(), KMeansMerger(), ResolutionAggregator(), ArgmaxAssigner())
 
 
 def test_dtype_reaches_the_source_and_nothing_else(photo):

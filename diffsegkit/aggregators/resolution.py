@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffsegkit.interfaces import AggregatedAttention, Aggregator, AttentionMap, SourceOutput
-from diffsegkit.interfaces.validation import Grid, check_grid
+from diffsegkit.interfaces.checks import Grid, check_grid
 
 
 class ResolutionAggregator(Aggregator):
@@ -48,7 +48,8 @@ class ResolutionAggregator(Aggregator):
     ) -> None:
         super().__init__()
         if isinstance(weighting, Mapping):
-            weighting = dict(weighting)
+            # From JSON the sides come as text.
+            weighting = {int(side): float(weight) for side, weight in weighting.items()}
             if any(not weight >= 0 for weight in weighting.values()) or not sum(weighting.values()):
                 raise ValueError(
                     "Expected argument `weighting` to map a grid's longer side to a weight >= 0, "

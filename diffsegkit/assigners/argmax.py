@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from diffsegkit.interfaces import AggregatedAttention, Assigner, Proposals
 
-# Pixels at a time: few enough to stay in a cache, and a 100-megapixel photo needs no K maps of
-# its size.
-_STRIP_PIXELS = 2**18
+# A tile spans this many cells of the grid, and at least this many pixels: small enough that few
+# proposals can win in it, large enough to be worth a call.
+_TILE_CELLS = 4
+_TILE_PIXELS = 64
 
 
 class ArgmaxAssigner(Assigner):
     """Each pixel goes to the proposal with the largest probability there.
 
     Proposals are upsampled bilinearly, half-pixel centres (paper, section 3.4). Among equals the
-    first wins. Memory beyond the label map does not grow with the number of proposals.
+    first wins. No map is ever stored at the size of the image, so a photo of 100 megapixels needs
+    little more memory than its label map.
 
     Example:
         >>> import torch
@@ -53,30 +54,48 @@ class ArgmaxAssigner(Assigner):
 
 
 def _upsampled_argmax(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Argmax over ``(K, h, w)`` maps upsampled to ``size``, a strip of rows at a time."""
-    height, width = size
+    """Argmax over ``(K, h, w)`` maps upsampled to ``size``, a tile at a time.
+
+    Bilinear interpolation never leaves the range of the values between which it interpolates. So
+    in a tile only those proposals can win whose largest value around it is not below what some
+    other proposal has everywhere around it; most often that is a few, or one.
+    """
     if maps.dtype not in (torch.float32, torch.float64):
         maps = maps.float()
-    # Bilinear interpolation is separable: all columns first, on the grid's few rows ...
-    wide = functional.interpolate(maps[None], size=(maps.shape[1], width), mode="bilinear")[0]
-    upper, lower, fraction = _row_neighbours(maps.shape[1], height, wide)
-    labels = torch.zeros(size, dtype=torch.int64, device=maps.device)
-    strip = max(1, _STRIP_PIXELS // width)
-    for start in range(0, height, strip):
-        rows = slice(start, start + strip)
-        # ... then each row of pixels between the two rows of the grid around it.
-        above, below, between = upper[rows], lower[rows], fraction[rows, None]
-        best = torch.lerp(wide[0, above], wide[0, below], between)
-        for index in range(1, len(maps)):
-            value = torch.lerp(wide[index, above], wide[index, below], between)
-            labels[rows].masked_fill_(value > best, index)
-            torch.maximum(best, value, out=best)
+    upper, lower, down = _neighbours(maps.shape[1], size[0], maps)
+    left, right, across = _neighbours(maps.shape[2], size[1], maps)
+    labels = torch.empty(size, dtype=torch.int64, device=maps.device)
+    for columns in _tiles(maps.shape[2], size[1]):
+        # Separable: the tile's columns first, on the grid's few rows ...
+        wide = torch.lerp(maps[..., left[columns]], maps[..., right[columns]], across[columns])
+        highest, lowest = wide.amax(2), wide.amin(2)
+        for rows in _tiles(maps.shape[1], size[0]):
+            above, below = upper[rows], lower[rows]
+            around = slice(int(above[0]), int(below[-1]) + 1)
+            floor = lowest[:, around].amin(1).max()
+            able = (highest[:, around].amax(1) >= floor).nonzero().flatten().tolist()
+            # ... then each row of pixels between the two rows of the grid around it.
+            tile = labels[rows, columns].fill_(able[0])
+            if len(able) == 1:
+                continue
+            between = down[rows, None]
+            best = torch.lerp(wide[able[0], above], wide[able[0], below], between)
+            for index in able[1:]:
+                value = torch.lerp(wide[index, above], wide[index, below], between)
+                tile.masked_fill_(value > best, index)
+                torch.maximum(best, value, out=best)
     return labels
 
 
-def _row_neighbours(old: int, new: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For ``new`` rows over ``old`` ones: the row above, the row below, and how far between."""
+def _tiles(cells: int, pixels: int) -> list[slice]:
+    """Cut one axis of ``pixels`` over ``cells`` into tiles."""
+    step = max(_TILE_PIXELS, _TILE_CELLS * pixels // cells)
+    return [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
+
+
+def _neighbours(old: int, new: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For ``new`` pixels over ``old`` cells: the cell before, the one after, how far between."""
     position = (torch.arange(new, device=like.device, dtype=torch.float64) + 0.5) * old / new - 0.5
     position = position.clamp(0, old - 1)
-    upper = position.floor().long()
-    return upper, (upper + 1).clamp(max=old - 1), (position - upper).to(like.dtype)
+    before = position.floor().long()
+    return before, (before + 1).clamp(max=old - 1), (position - before).to(like.dtype)

@@ -7,10 +7,9 @@ from importlib.util import find_spec
 import torch
 
 from diffsegkit import registry
+from diffsegkit.cli.check import check
 from diffsegkit.cli.help import HelpFormatter, add_debug
-from diffsegkit.configuration import load_preset, preset_configuration
 from diffsegkit.environment import versions
-from diffsegkit.errors import ComponentError
 from diffsegkit.parsing import SentenceParser
 
 
@@ -66,18 +65,20 @@ def _triton() -> str:
 
 
 def _presets() -> list[str]:
-    """A line per preset: ready, or what it lacks."""
+    """A line per preset: ready, or what it lacks or gets wrong."""
     lines = []
     for component in registry.find_components("presets"):
-        try:
-            preset = load_preset(component.name)
-            preset_configuration(preset)
-            lines.append(f"{component.name}: ready. {preset.summary}")
-        except ComponentError as error:
-            lines.append(f"{component.name}: cannot run. {error}")
+        problem = check(component)
+        if problem is None:
+            summary = registry.load("presets", component.name).summary
+            lines.append(f"{component.name}: ready. {summary}")
+        else:
+            lines.append(f"{component.name}: cannot run. {problem}")
     return lines
 
 
 def _broken_components() -> list[str]:
-    found = (registry.check(component) for component in registry.find_components())
-    return [problem for problem in found if problem is not None]
+    components = registry.find_components()
+    found = (registry.check(component) for component in components)
+    # Two with one name have one sentence.
+    return list(dict.fromkeys(problem for problem in found if problem is not None))

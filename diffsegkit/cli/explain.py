@@ -35,7 +35,8 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, ValueError):
         return " ".join(str(error).split())
-    return f"{type(error).__name__}: {error} (run again with --debug to see where)"
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message} (run again with --debug to see where)"
 
 
 def is_out_of_memory(error: Exception) -> bool:

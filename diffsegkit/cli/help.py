@@ -9,7 +9,7 @@ class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Descriptions as they stand, and defaults without the types that jsonargparse adds."""
 
     def _get_help_string(self, action: Action) -> str:
-        text = action.help or ""
+        text = (action.help or "").replace("``", "")
         default = action.default
         if isinstance(default, Namespace):  # a part
             default = default.class_path.rpartition(".")[2]

@@ -1,5 +1,7 @@
 """Segment and save many photos: batches, progress, and what failed."""
 
+import errno
+import hashlib
 import logging
 import sys
 import time
@@ -22,7 +24,7 @@ from rich.text import Text
 from torch import Tensor
 
 from diffsegkit.cli.explain import explain, is_out_of_memory
-from diffsegkit.cli.photos import Photo
+from diffsegkit.cli.photos import Photo, read_record
 from diffsegkit.errors import DiffSegKitError
 from diffsegkit.images import load_image
 from diffsegkit.segmentation import Segmentation
@@ -50,8 +52,14 @@ class Job:
     _failures: list[str] = field(default_factory=list, init=False)
 
     def is_done(self, photo: Photo) -> bool:
-        """Whether all of a photo's results are there; the JSON is written last."""
-        return all(path.exists() for path in Segmentation.paths(self.directory, photo.stem))
+        """Whether all results of this very photo with these very options are there."""
+        outputs = Segmentation.paths(self.directory, photo.stem)
+        record = read_record(outputs[-1])
+        return (
+            all(path.exists() for path in outputs)
+            and all(record.get(key) == self.metadata[key] for key in ("configuration", "dtype"))
+            and record.get("photo", {}).get("sha256") == _sha256(photo.path)
+        )
 
     def run(self, photos: Sequence[Photo]) -> tuple[int, list[str]]:
         """Segment and save.
@@ -91,18 +99,25 @@ class Job:
             )
         # A plugin may fail on a photo with anything; the machine's failures concern all photos.
         except Exception as error:
-            if isinstance(error, OSError) or is_out_of_memory(error):
-                raise
             if len(loaded) > 1:
                 return [result for photo, _ in loaded for result in self._segment([photo])]
+            if isinstance(error, OSError) or is_out_of_memory(error):
+                raise
             [(photo, _)] = loaded
             self._note(photo, f"{str(photo.path)!r}: {explain(error)}")
             return []
         results = []
         for (photo, image), segmentation in zip(loaded, segmentations, strict=True):
             timed = replace(segmentation, times={"read": read, **segmentation.times})
-            metadata = {"photo": str(photo.path), **self.metadata}
-            timed.save(self.directory, photo.stem, image=image, metadata=metadata)
+            source = {"path": str(photo.path), "sha256": _sha256(photo.path)}
+            metadata = {"photo": source, **self.metadata}
+            try:
+                timed.save(self.directory, photo.stem, image=image, metadata=metadata)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise
+                self._note(photo, f"{str(photo.path)!r}: {explain(error)}")
+                continue
             results.append((photo, timed))
         return results
 
@@ -124,6 +139,13 @@ class Job:
         """Remember a failure; with ``--debug``, show where the error that is being handled was."""
         _logger.debug("%s", photo.path, exc_info=True)
         self._failures.append(failure)
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _progress(visible: bool) -> Progress:

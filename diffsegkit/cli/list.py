@@ -16,7 +16,11 @@ def run(args: list[str]) -> int:
     """
     options = _parser().parse_args(args)
     components = registry.find_components(options.kind, options.pattern)
-    problems = {component: registry.check(component) for component in components if options.check}
+    problems: dict[registry.Component, str | None] = {}
+    if options.check:
+        from diffsegkit.cli.check import check  # imports torch
+
+        problems = {component: check(component) for component in components}
     if not components:
         print(f"No component matches {options.pattern!r}.")  # noqa: T201
     for line in _table(components, problems):
@@ -28,7 +32,7 @@ def _parser() -> SentenceParser:
     parser = SentenceParser(
         prog="diffsegkit list",
         usage="diffsegkit list [KIND] [PATTERN] [--check]",
-        description="List the installed components, plugins included. Nothing is imported.",
+        description="List the installed components, plugins included, from their metadata alone.",
         epilog="Example:\n  diffsegkit list mergers '*kl*'",
         formatter_class=HelpFormatter,
     )
@@ -63,5 +67,5 @@ def _table(
             status = "broken  " if problems[component] else "ok      "
         lines.append(f"  {status}{cells}".rstrip())
         if problems.get(component):
-            lines.append(f"          {problems[component]}")
+            lines.append(f"          {' '.join(str(problems[component]).split())}")
     return lines

@@ -1,9 +1,11 @@
 """From paths, folders and globs to photos with distinct names."""
 
 import glob
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -59,9 +61,43 @@ def find_photos(arguments: Sequence[str]) -> tuple[list[Photo], list[str]]:
     return [Photo(path, path.stem) for path in unique], problems
 
 
+def check_outputs(photos: Sequence[Photo], directory: Path) -> None:
+    """Be sure that no photo, and no file of somebody else's, would be overwritten.
+
+    Args:
+        photos: What is to be segmented.
+        directory: Where results go.
+
+    Raises:
+        UsageError: If a result would have the name of a photo, or of a file that is there and is
+            no result.
+    """
+    inputs = {photo.path.resolve() for photo in photos}
+    for photo in photos:
+        outputs = Segmentation.paths(directory, photo.stem)
+        beside = photo.path.resolve().parent == directory.resolve()
+        ours = bool(read_record(outputs[-1]))
+        for output in outputs:
+            # Elsewhere a label map without its record is what an interruption left.
+            foreign = output.exists() and not ours and (beside or output.suffix == ".json")
+            if foreign or output.resolve() in inputs:
+                raise UsageError(
+                    f"Segmenting {str(photo.path)!r} would overwrite {str(output)!r}, which is not "
+                    "a result of diffsegkit; choose another --out."
+                )
+
+
 def _resolve(argument: str) -> list[Path] | str:
     """The files behind one argument, or what is wrong with it."""
-    path = Path(argument)
+    path = Path(argument).expanduser()
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        return f"There is no file or folder {argument!r}: {error}."
+    if path.is_symlink() and not path.exists():
+        return f"The link {argument!r} leads nowhere."
     if path.is_dir():
         images = _images_in(path)
         return images or f"There is no image in the folder {argument!r}."
@@ -89,8 +125,23 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _is_output(path: Path) -> bool:
+    """Whether an earlier run wrote this file."""
     for suffix in ("_labels.png", "_overlay.png"):
         if path.name.endswith(suffix):
-            stem = path.name.removesuffix(suffix)
-            return all(other.exists() for other in Segmentation.paths(path.parent, stem)[::2])
-    return path.suffix == ".json"
+            return bool(read_record(path.with_name(path.name.removesuffix(suffix) + ".json")))
+    return bool(read_record(path))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON of a result, or nothing if the file is missing or something else.
+
+    Args:
+        path: ``<stem>.json``.
+    """
+    if path.suffix != ".json":
+        return {}
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "diffsegkit" in record else {}

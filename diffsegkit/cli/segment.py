@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import torch
@@ -10,12 +11,13 @@ import yaml
 
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.cli.job import Job
-from diffsegkit.cli.photos import find_photos
+from diffsegkit.cli.photos import check_outputs, find_photos
 from diffsegkit.configuration import (
     ConfigurationParser,
     add_segmenter_arguments,
     build_segmenter,
     load_preset,
+    preset_configuration,
 )
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
@@ -45,18 +47,24 @@ def run(args: list[str]) -> int:
     Returns:
         0, or 1 if a photo failed.
     """
+    args = _config_first(args)
     preset = _chosen_preset(args)
     parser = _parser(preset)
     options = parser.parse_args(args)
-    if not options.photos or not options.out:
-        raise UsageError(f"Expected photos and a folder for the results: {_USAGE}.")
+    if not options.photos:
+        raise UsageError(f"Expected at least one photo, folder or glob: {_USAGE}.")
+    if not options.out:
+        raise UsageError(f"Expected a folder for the results, --out DIR: {_USAGE}.")
     if options.batch_size < 1:
         raise UsageError(f"--batch-size: expected at least 1, but got {options.batch_size}.")
+    directory = Path(options.out).expanduser()
     photos, problems = find_photos(options.photos)
-    directory = _output_directory(options.out)
+    check_outputs(photos, directory)
     device = _device(options.device)
-    segmenter = build_segmenter(parser, options).to(device, getattr(torch, options.dtype))
-    directory.mkdir(parents=True, exist_ok=True)
+    segmenter = build_segmenter(parser, options).to(device)
+    if options.dtype != "auto":
+        segmenter.to(getattr(torch, options.dtype))
+    _make_writable(directory, options.out)
     job = Job(
         segmenter=segmenter,
         directory=directory,
@@ -74,7 +82,8 @@ def run(args: list[str]) -> int:
         print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")  # noqa: T201
     done, failures = job.run(todo)
     if todo:
-        print(f"{done} of {len(todo)} photos segmented; results are in {directory}")  # noqa: T201
+        where = f"; results are in {directory}" if done else ""
+        print(f"{done} of {len(todo)} photos segmented{where}")  # noqa: T201
     for problem in [*problems, *failures]:
         print(f"diffsegkit: failed: {problem}", file=sys.stderr)  # noqa: T201
     return 1 if problems or failures else 0
@@ -113,7 +122,9 @@ def _parser(preset: str) -> ConfigurationParser:
         help="Options from a file, as --print_config prints them.",
     )
     parser.add_argument(
-        "--skip-existing", action="store_true", help="Leave out photos whose results are there."
+        "--skip-existing",
+        action="store_true",
+        help="Leave out photos whose results with these options are there.",
     )
     parser.add_argument(
         "--device",
@@ -124,14 +135,14 @@ def _parser(preset: str) -> ConfigurationParser:
     )
     parser.add_argument(
         "--dtype",
-        type=Literal["float32", "float16", "bfloat16"],
-        default="float32",
-        metavar="float32|float16|bfloat16",
-        help="What the source computes in.",
+        type=Literal["auto", "float32", "float16", "bfloat16"],
+        default="auto",
+        metavar="auto|float32|float16|bfloat16",
+        help="What the source computes in; auto leaves it as the source is made.",
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="Photos at a time.")
     add_debug(parser)
-    add_segmenter_arguments(parser, load_preset(preset))
+    add_segmenter_arguments(parser, preset_configuration(load_preset(preset)))
     return parser
 
 
@@ -141,6 +152,8 @@ def _chosen_preset(args: Sequence[str]) -> str:
     for option, value in _options(args):
         if option == "--config" and Path(value).is_file():
             chosen = _read_config(value).get("preset", chosen)
+            if not isinstance(chosen, str):
+                raise UsageError(f"Expected the preset to be a name, but got {chosen!r}.")
         if option == "--preset":
             chosen = value
     return chosen
@@ -159,6 +172,19 @@ def _read_config(path: str) -> dict[str, Any]:
     return content
 
 
+def _config_first(args: Sequence[str]) -> list[str]:
+    """The same command line with ``--config`` in front: whatever is typed beats the file."""
+    configs: list[str] = []
+    rest: list[str] = []
+    remaining = iter(args)
+    for arg in remaining:
+        if arg == "--config":
+            configs += [arg, *([value] if (value := next(remaining, None)) is not None else [])]
+        else:
+            (configs if arg.startswith("--config=") else rest).append(arg)
+    return configs + rest
+
+
 def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
     """``--name value`` and ``--name=value`` alike."""
     for index, arg in enumerate(args):
@@ -169,11 +195,19 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield arg, args[index + 1]
 
 
-def _output_directory(out: str) -> Path:
-    directory = Path(out)
+def _make_writable(directory: Path, out: str) -> None:
+    """Make the folder for the results, and be sure that it takes them, before any work is done."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
-    return directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"Expected --out to be a folder that can be written to, but {out!r} is not: "
+            f"{error.strerror}."
+        ) from error
 
 
 def _device(name: str) -> torch.device:
@@ -181,6 +215,8 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta":  # it has shapes and no values
+            raise RuntimeError(name)
         torch.empty(0, device=device)
     # Which error an absent device raises depends on how torch was built.
     except (RuntimeError, AssertionError, NotImplementedError) as error:

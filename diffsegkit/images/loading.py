@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeAlias
@@ -21,12 +22,16 @@ _MAX_PIXELS = 200_000_000
 """Larger images are refused before they are decoded: they need gigabytes, or are an attack."""
 
 
+_ROUNDING = 1e-3
+
+
 def load_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[Tensor]:
     """Load one image or many, one at a time.
 
     Args:
-        images: One image of any kind that :func:`load_image` takes, a batch tensor
-            ``(B, C, H, W)``, or an iterable of images, whose sizes may differ.
+        images: One image of any kind that :func:`load_image` takes, a batch (a tensor
+            ``(B, C, H, W)`` or an array ``(B, H, W, C)``), or an iterable of images, whose sizes
+            may differ.
 
     Yields:
         One tensor per image, as :func:`load_image` gives it.
@@ -34,7 +39,7 @@ def load_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[Tensor]:
     Raises:
         ImageError: If one cannot be read.
     """
-    if isinstance(images, Tensor) and images.ndim == 4:
+    if isinstance(images, Tensor | np.ndarray) and images.ndim == 4:
         yield from map(load_image, images)
     elif isinstance(images, str | PathLike | Image.Image | np.ndarray | Tensor):
         yield load_image(images)
@@ -48,7 +53,8 @@ def load_image(image: ImageLike) -> Tensor:
     """Load one image.
 
     The orientation in EXIF data is applied, transparency is laid over white, grey becomes RGB,
-    and of an animation the first frame is taken, with a warning.
+    and of an animation the first frame is taken (of a PIL image, the one it stands at), with a
+    warning.
 
     Args:
         image: A path; a PIL image of any mode; an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)``
@@ -70,7 +76,12 @@ def load_image(image: ImageLike) -> Tensor:
     if isinstance(image, str | PathLike):
         return _from_path(Path(fspath(image)))
     if isinstance(image, Image.Image):
-        return _from_pil(image, "the image")
+        try:
+            return _from_pil(image, "the image")
+        except ImageError:
+            raise
+        except Exception as error:  # what decoders raise is not documented
+            raise ImageError(f"The image cannot be decoded: {error}") from error
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, Tensor):
@@ -95,8 +106,9 @@ def _from_path(path: Path) -> Tensor:
             opened = Image.open(path)
         with opened:
             return _from_pil(opened, repr(str(path)))
-    except ImageError:
-        raise
+    except ImageError as error:
+        named = repr(str(path)) in str(error)
+        raise error if named else ImageError(f"{str(path)!r}: {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{str(path)!r} is not an image that Pillow can read; convert it to JPEG or PNG."
@@ -119,8 +131,8 @@ def _from_pil(image: Image.Image, name: str) -> Tensor:
         )
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        warnings.warn(f"{name} has {frames} frames; the first is used.", stacklevel=2)
-        image.seek(0)
+        frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
+        warnings.warn(f"{name} has {frames} frames; {frame} is used.", stacklevel=2)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_array(_deep_grey(np.asarray(image), name))
@@ -191,12 +203,15 @@ def _from_channels(image: Tensor) -> Tensor:
 
 def _checked_range(image: Tensor) -> Tensor:
     low, high = (float(value) for value in torch.aminmax(image))
-    if not 0 <= low <= high <= 1:  # false for NaN too
+    if not isfinite(low + high):
+        raise ImageError("Expected a float image to be finite, but it contains NaN or infinity.")
+    # Resizing may leave a rounding error outside.
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ImageError(
             f"Expected a float image to have values in [0, 1], but got {low:.4g} to {high:.4g}; "
-            "divide by its maximum (255 for 8 bits), and mind NaN."
+            "divide 8-bit values by 255."
         )
-    return image
+    return image.clamp(0, 1)
 
 
 def _over_white(image: Tensor) -> Tensor:

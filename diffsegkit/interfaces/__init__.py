@@ -3,10 +3,10 @@
 from diffsegkit.interfaces.aggregator import Aggregator
 from diffsegkit.interfaces.assigner import Assigner
 from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, SourceOutput
+from diffsegkit.interfaces.checks import validation
 from diffsegkit.interfaces.merger import Merger
 from diffsegkit.interfaces.proposals import MergingRound, Proposals
 from diffsegkit.interfaces.source import AttentionSource
-from diffsegkit.interfaces.validation import validation
 
 __all__ = [
     "AggregatedAttention",

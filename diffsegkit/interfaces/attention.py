@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffsegkit.interfaces.proposals import Proposals
-from diffsegkit.interfaces.validation import (
+from diffsegkit.interfaces.checks import (
     Grid,
     check_distributions,
     check_grid,
+    validation,
     validation_enabled,
 )
+from diffsegkit.interfaces.proposals import Proposals
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,8 @@ class AttentionMap:
 
     def select(self, images: slice) -> "AttentionMap":
         """The same map for some images of the batch; a view, not a copy."""
-        return replace(self, probs=self.probs[images])
+        with validation(False):  # checked when the whole was made
+            return replace(self, probs=self.probs[images])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +64,15 @@ class SourceOutput:
     """Everything a backbone offers for a batch of images.
 
     Args:
-        attention: Self-attention at one or several grids; at least one.
+        attention: Self-attention at one or several grids.
         features: Feature maps ``(B, C, h, w)``, for mergers whose paper needs them.
         cross: Image-to-text attention ``(B, T, h, w)``, one tensor per layer.
         proposals: Proposals that the backbone yields by itself, one per image.
         images: What the source saw, ``(B, 3, H, W)``, float in [0, 1].
 
     Raises:
-        ValueError: If there is no attention or the parts differ in batch size.
+        ValueError: If there is neither attention nor features nor proposals, or if the parts
+            differ in batch size.
     """
 
     attention: Sequence[AttentionMap]
@@ -79,9 +82,35 @@ class SourceOutput:
     images: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if len(self.attention) == 0:
-            raise ValueError("Expected a source to give at least one attention map, but got none.")
-        batch = {
+        if not (self.attention or self.features or self.proposals):
+            raise ValueError(
+                "Expected a source to give attention maps, features or proposals, but got none."
+            )
+        sizes = self._batch_sizes()
+        if len(sizes) != 1:
+            raise ValueError(
+                f"Expected every part of a source's output to have one batch size, but got "
+                f"{sorted(sizes)}."
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """How many images."""
+        return self._batch_sizes().pop()
+
+    def select(self, images: slice) -> "SourceOutput":
+        """The same for some images of the batch; views, not copies."""
+        return replace(
+            self,
+            attention=[attention.select(images) for attention in self.attention],
+            features=[feature[images] for feature in self.features],
+            cross=[cross[images] for cross in self.cross],
+            proposals=None if self.proposals is None else self.proposals[images],
+            images=None if self.images is None else self.images[images],
+        )
+
+    def _batch_sizes(self) -> set[int]:
+        return {
             len(part)
             for part in (
                 *(attention.probs for attention in self.attention),
@@ -91,34 +120,14 @@ class SourceOutput:
                 *([] if self.images is None else [self.images]),
             )
         }
-        if len(batch) != 1:
-            raise ValueError(
-                f"Expected every part of a source's output to have one batch size, but got "
-                f"{sorted(batch)}."
-            )
-
-    @property
-    def batch_size(self) -> int:
-        """How many images."""
-        return len(self.attention[0].probs)
-
-    def select(self, images: slice) -> "SourceOutput":
-        """The same for some images of the batch; views, not copies."""
-        return SourceOutput(
-            attention=[attention.select(images) for attention in self.attention],
-            features=[feature[images] for feature in self.features],
-            cross=[cross[images] for cross in self.cross],
-            proposals=None if self.proposals is None else self.proposals[images],
-            images=None if self.images is None else self.images[images],
-        )
 
 
 @dataclass(frozen=True, eq=False)
 class AggregatedAttention:
     """One attention map per location of one grid, ``N = h*w``.
 
-    Mergers read it through :meth:`rows`, so that a subclass may hold it in half precision or
-    compute it in blocks.
+    Mergers read it through :meth:`rows` alone, so that a subclass may hold it in half precision
+    or compute it in blocks.
 
     Args:
         probs: ``(B, N, N)``, floating point; every row sums to 1.
@@ -150,6 +159,11 @@ class AggregatedAttention:
         return len(self.probs)
 
     @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.probs.device
+
+    @property
     def num_locations(self) -> int:
         """N, the number of locations of the grid."""
         return self.grid[0] * self.grid[1]
@@ -172,11 +186,9 @@ class AggregatedAttention:
 
     def select(self, images: slice) -> "AggregatedAttention":
         """The same for some images of the batch; views, not copies."""
-        return replace(
-            self,
-            probs=self.probs[images],
-            source=None if self.source is None else self.source.select(images),
-        )
+        source = None if self.source is None else self.source.select(images)
+        with validation(False):  # checked when the whole was made
+            return replace(self, probs=self.probs[images], source=source)
 
 
 def _check_square_attention(probs: Tensor, grid: Grid, label: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from diffsegkit.interfaces.validation import (
+from diffsegkit.interfaces.checks import (
     Grid,
     check_distributions,
     check_grid,

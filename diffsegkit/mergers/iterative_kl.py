@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import isfinite
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -23,11 +24,11 @@ class IterativeKLMerger(Merger):
     averaged into a new proposal, and taken. So the result depends on the order of the anchors.
 
     Args:
-        thresholds: One distance per round, in nats; a number alone is one round. The distance is
-            that of :func:`diffsegkit.kernels.pairwise_kl`. A threshold suits one backbone: the
-            paper's are (1.1, 1.1, 1.1) for COCO-Stuff and 0.9 in the demo, for Stable Diffusion.
+        thresholds: One distance per round, in nats (see ``pairwise_kl``); a number alone is one
+            round. Thresholds suit one backbone: those for Stable Diffusion are (1.1, 1.1, 1.1) on
+            COCO-Stuff and (0.9, 0.9, 0.9) in the original's demo.
         points_per_side: Anchors along each axis of the grid, at most its cells.
-        anchors: Where merging starts; :class:`GridAnchors` by default.
+        anchors: Where merging starts; ``GridAnchors`` by default.
         overlap: Whether a proposal that is already taken may enter later means too, as in the
             original. Some ports exclude it.
         refine: Whether K-means over all maps, initialised with the proposals, has the last word,
@@ -61,12 +62,6 @@ class IterativeKLMerger(Merger):
         anchor_precision: Literal["float32", "float16"] = "float32",
     ) -> None:
         super().__init__()
-        rounds = (thresholds,) if isinstance(thresholds, int | float) else tuple(thresholds)
-        if not rounds or not all(isfinite(value) and value > 0 for value in rounds):
-            raise ValueError(
-                "Expected argument `thresholds` to be one or more positive distances in nats, "
-                f"but got {thresholds!r}."
-            )
         if points_per_side < 1:
             raise ValueError(
                 f"Expected argument `points_per_side` to be at least 1, but got {points_per_side}."
@@ -76,7 +71,7 @@ class IterativeKLMerger(Merger):
                 "Expected argument `anchor_precision` to be 'float32' or 'float16', but got "
                 f"{anchor_precision!r}."
             )
-        self.thresholds = rounds
+        self.thresholds = _positive(thresholds)
         self.points_per_side = points_per_side
         self.anchors = GridAnchors() if anchors is None else anchors
         self.overlap = overlap
@@ -99,10 +94,11 @@ class IterativeKLMerger(Merger):
             B proposals, with one record per round.
         """
         anchors = self.anchors(aggregated, self.points_per_side)
-        anchors = anchors.expand(aggregated.batch_size, -1)
+        if isinstance(anchors, Tensor) and anchors.ndim == 1:
+            anchors = [anchors] * aggregated.batch_size
         return [
-            self._merge_image(aggregated.select(slice(image, image + 1)), anchors[image])
-            for image in range(aggregated.batch_size)
+            self._merge_image(aggregated.select(slice(image, image + 1)), own)
+            for image, own in enumerate(anchors)
         ]
 
     def extra_repr(self) -> str:
@@ -168,6 +164,21 @@ class IterativeKLMerger(Merger):
         members = members[found]
         means = sums[found] / members.sum(1, keepdim=True)
         return means, MergingRound(members, anchors[found], threshold)
+
+
+def _positive(thresholds: float | Sequence[float]) -> tuple[float, ...]:
+    """One threshold per round, as plain numbers."""
+    try:
+        each = [thresholds] if isinstance(thresholds, Real) else list(thresholds)  # type: ignore[arg-type]
+        rounds = tuple(float(value) for value in each)
+    except (TypeError, ValueError):
+        rounds = ()
+    if not rounds or not all(isfinite(value) and value > 0 for value in rounds):
+        raise ValueError(
+            "Expected argument `thresholds` to be one or more positive distances in nats, but got "
+            f"{thresholds!r}."
+        )
+    return rounds
 
 
 def _rounded(maps: Tensor, half: bool) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsegkit.interfaces import AggregatedAttention, Merger, Proposals
-from diffsegkit.mergers.lloyd import lloyd
+from diffsegkit.mergers.lloyd import ROW_BLOCK, lloyd
 
 
 class KMeansMerger(Merger):
@@ -84,37 +84,41 @@ class KMeansMerger(Merger):
     def _cluster(self, aggregated: AggregatedAttention, number: int) -> Proposals:
         # On the CPU, so that the same seed starts from the same maps on every device.
         generator = torch.Generator().manual_seed(self.seed)
-        means = lloyd(aggregated, _plus_plus(aggregated.rows(slice(None))[0], number, generator))
+        means = lloyd(aggregated, _plus_plus(aggregated, number, generator))
         return Proposals(means.reshape(-1, *aggregated.grid))
 
 
-def _plus_plus(maps: Tensor, number: int, generator: torch.Generator) -> Tensor:
+def _plus_plus(aggregated: AggregatedAttention, number: int, generator: torch.Generator) -> Tensor:
     """Greedy k-means++: of several random candidates take the one that helps most.
 
     Args:
-        maps: ``(N, N)``.
+        aggregated: One image, ``(1, N, N)``.
         number: How many to choose, K.
         generator: The randomness, on the CPU.
 
     Returns:
         ``(K, N)``, K of the maps.
     """
-    norms = maps.square().sum(1)
     trials = 2 + int(log(number))  # scikit-learn's choice
-
-    def squared_distances(index: Tensor) -> Tensor:
-        chosen = maps[index]
-        return (norms[index, None] + norms - 2 * chosen @ maps.mT).clamp_min_(0)
-
-    first = torch.randint(len(maps), (1,), generator=generator).to(maps.device)
-    index, nearest = first, squared_distances(first)[0]
+    first = torch.randint(aggregated.num_locations, (1,), generator=generator)
+    index, nearest = first, _squared_distances(aggregated, first)[0]
     while len(index) < number:
         weights = nearest.double().cpu()
         # All maps alike: nothing is far from what is chosen, so any map is as good.
         weights = torch.where(weights.sum() > 0, weights, torch.ones_like(weights))
         candidates = torch.multinomial(weights, trials, replacement=True, generator=generator)
-        candidates = candidates.to(maps.device)
-        remaining = torch.minimum(squared_distances(candidates), nearest)
-        best = remaining.sum(1).argmin()
-        index, nearest = torch.cat([index, candidates[best][None]]), remaining[best]
-    return maps[index]
+        remaining = torch.minimum(_squared_distances(aggregated, candidates), nearest)
+        best = int(remaining.sum(1).argmin())
+        index, nearest = torch.cat([index, candidates[best : best + 1]]), remaining[best]
+    return aggregated.rows(index.to(aggregated.device))[0]
+
+
+def _squared_distances(aggregated: AggregatedAttention, index: Tensor) -> Tensor:
+    """``(M, N)`` squared Euclidean distances of some maps to all, which pass by in blocks."""
+    chosen = aggregated.rows(index.to(aggregated.device))[0]
+    norms = chosen.square().sum(1, keepdim=True)
+    blocks = []
+    for start in range(0, aggregated.num_locations, ROW_BLOCK):
+        maps = aggregated.rows(slice(start, start + ROW_BLOCK))[0]
+        blocks.append(norms + maps.square().sum(1) - 2 * chosen @ maps.mT)
+    return torch.cat(blocks, dim=1).clamp_min_(0)

@@ -82,7 +82,7 @@ def _mean_variance(aggregated: AggregatedAttention) -> float:
     """The variance of each coordinate over all maps, averaged over the coordinates."""
     total = squares = torch.zeros((), dtype=torch.float64)
     num_locations = aggregated.num_locations
-    first = torch.zeros(num_locations, dtype=torch.float64, device=aggregated.probs.device)
+    first = torch.zeros(num_locations, dtype=torch.float64, device=aggregated.device)
     for start in range(0, num_locations, ROW_BLOCK):
         maps = aggregated.rows(slice(start, start + ROW_BLOCK))[0]
         first += maps.sum(0)

@@ -1,6 +1,6 @@
 """Named, complete configurations, because thresholds only make sense for one backbone."""
 
 from diffsegkit.presets.affinity import AFFINITY
-from diffsegkit.presets.preset import Preset
+from diffsegkit.presets.preset import Preset, part
 
-__all__ = ["AFFINITY", "Preset"]
+__all__ = ["AFFINITY", "Preset", "part"]

@@ -15,7 +15,8 @@ def part(class_path: str, **init_args: Any) -> Part:  # noqa: ANN401
     """Describe a part of a preset.
 
     Args:
-        class_path: The component's name or dotted path.
+        class_path: The component's name or dotted path. The path is safer: another plugin may
+            come to use the same name.
         init_args: Its arguments.
 
     Example:
@@ -45,9 +46,11 @@ class Preset:
 
     summary: str
     source: Part
-    aggregator: Part = field(default_factory=lambda: part("ResolutionAggregator"))
-    merger: Part = field(default_factory=lambda: part("IterativeKLMerger"))
-    assigner: Part = field(default_factory=lambda: part("ArgmaxAssigner"))
+    aggregator: Part = field(
+        default_factory=lambda: part("diffsegkit.aggregators.ResolutionAggregator")
+    )
+    merger: Part = field(default_factory=lambda: part("diffsegkit.mergers.IterativeKLMerger"))
+    assigner: Part = field(default_factory=lambda: part("diffsegkit.assigners.ArgmaxAssigner"))
     image_size: int = 512
     resize: Resize = "fit"
     antialias: bool = False

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffsegkit.interfaces import AttentionMap, AttentionSource, SourceOutput
-from diffsegkit.interfaces.validation import Grid
+from diffsegkit.interfaces.checks import Grid
 
 # One unit of every descriptor is about 25 units of CIELAB, a clear difference of colour.
 _LAB_UNIT = 25.0
@@ -63,7 +63,7 @@ class AffinitySource(AttentionSource):
         colour: float = 1.0,
         lightness: float = 0.7,
         texture: float = 1.0,
-        position: float = 0.5,
+        position: float = 0.2,
         saturation: float = 1.0,
         temperature: float = 0.15,
     ) -> None:
@@ -115,7 +115,7 @@ class AffinitySource(AttentionSource):
                 ],
                 dim=1,
             )
-            flat = descriptors.flatten(2).mT.to(images.dtype).float()
+            flat = descriptors.flatten(2).mT
             # s (1 - exp(-d / s)): near d for small d, and never above s.
             saturated = _distances(flat).div_(-self.saturation).expm1_().mul_(-self.saturation)
             logits = saturated.div_(-self.temperature)

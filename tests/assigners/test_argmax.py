@@ -38,11 +38,11 @@ def test_matches_whole_maps(number, height, width, rows, columns, seed):
     assert labels.dtype == torch.int64
 
 
-def test_strips_change_nothing(monkeypatch):
+def test_tiles_change_nothing(monkeypatch):
     proposals = random_proposals(5, (7, 6))
     expected = ArgmaxAssigner()([proposals], (50, 41))
-    for pixels in (1, 41, 100, 41 * 50):
-        monkeypatch.setattr(argmax, "_STRIP_PIXELS", pixels)
+    for pixels in (1, 7, 41, 100):
+        monkeypatch.setattr(argmax, "_TILE_PIXELS", pixels)
         assert torch.equal(ArgmaxAssigner()([proposals], (50, 41)), expected)
 
 

@@ -109,9 +109,21 @@ def test_doctor(tmp_path):
         needy = Preset("Needy.", part("AffinitySource"), requires=["not_there"], extra="x[y]")
     """
     install(tmp_path, "needy", preset, [("presets", "needy = needy:needy")])
+    wrong = """
+        from diffsegkit.presets import Preset, part
+        misspelt = Preset("Misspelt.", part("AffinitySource", celz=3))
+        empty = Preset("Empty.", None)
+    """
+    presets = [("presets", "misspelt = wrong:misspelt\nempty = wrong:empty")]
+    install(tmp_path, "wrong", wrong, presets)
     install(tmp_path, "broken", "1 / 0", [("mergers", "Broken = broken:Broken")])
     ill = diffsegkit("doctor", site=tmp_path)
     assert ill.returncode == 1
+    assert "misspelt: cannot run. AffinitySource has no argument 'celz'" in ill.stdout
+    assert "empty: cannot run. Expected the source to be a name" in ill.stdout
+    assert "affinity: ready" in ill.stdout
+    checked = diffsegkit("list", "presets", "--check", site=tmp_path)
+    assert len(re.findall("^  broken", checked.stdout, re.M)) == 3
     assert "needy: cannot run. This preset needs not_there: pip install 'x[y]'." in ill.stdout
     assert "ZeroDivisionError" in ill.stdout
 
@@ -124,6 +136,9 @@ def test_a_broken_plugin_stops_nobody_else(tmp_path, photo):
     result = diffsegkit("segment", "a.png", "--out", "out", site=tmp_path, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
+    install(tmp_path, "rival", MERGER, [("mergers", "IterativeKLMerger = rival:WholeImage")])
+    result = diffsegkit("segment", "a.png", "--out", "out", site=tmp_path, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     asked = diffsegkit(
         "segment", "a.png", "--out", "out", "--merger", "Broken", site=tmp_path, cwd=tmp_path
     )

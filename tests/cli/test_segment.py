@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -25,7 +27,7 @@ def own_process(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(logging.getLogger("diffsegkit"), "handlers", [])
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_photo_that_cannot_be_merged_costs_the_others_nothing(photos, tmp_path
     captured = capsys.readouterr()
     assert status == 1
     assert re.search(r"failed: '.*photo0\.png': None of the \d+ anchors", captured.err)
-    assert len(names(tmp_path / "out")) % 3 == 0
+    assert "blank.json" in names(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,97 @@ def test_skip_existing(photos, tmp_path, capsys):
     assert run(photos, "--out", out, "--skip-existing", *SMALL) == 0
     assert "2 of 3 photos are done already" in capsys.readouterr().out
     assert len(names(out)) == 9
+
+
+def test_what_is_done_is_this_photo_with_these_options(photos, tmp_path, capsys):
+    once = [photos / "photo0.png", "--out", "out", "--skip-existing", *SMALL]
+    for args in (
+        [],
+        ["--merger", "KMeansMerger"],
+        ["--merger", "KMeansMerger", "--dtype", "float16"],
+    ):
+        assert run(*once, *args) == 0
+        assert "1 of 1 photos segmented" in capsys.readouterr().out
+        assert run(*once, *args) == 0
+        assert capsys.readouterr().out == "1 of 1 photos are done already\n"
+    (photos / "photo0.png").write_bytes((photos / "photo1.png").read_bytes())
+    assert run(*once, *args) == 0
+    assert "1 of 1 photos segmented" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["photo0.json", "photo0_overlay.png", "photo0_labels.png"])
+def test_files_of_others_are_not_overwritten(photos, capsys, name):
+    Image.new("RGB", (9, 9)).save(photos / "mine.png")
+    (photos / name).write_bytes((photos / "mine.png").read_bytes())
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    assert run(photos, "--out", photos, *SMALL) == 2
+    assert f"{name}', which is not a result of diffsegkit" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["[a].png", "{b}.png", "&c.png", "!d.png", "%e.png", "@f.png", "*g.png", "- h.png"]
+)
+def test_names_that_look_like_yaml_or_globs(tmp_path, photo, name):
+    Image.fromarray(photo).save(tmp_path / name)
+    folder = f"out{name[:2]}"
+    argument = f"./{name}" if name.startswith("-") else name
+    assert run(argument, "--out", folder, *SMALL) == 0
+    assert names(tmp_path / folder)[0] == name.replace("png", "json")
+
+
+def test_a_glob_that_begins_with_a_star(photos, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    assert run("*.png", "--out", "../out", *SMALL) == 0
+    assert "3 of 3" in capsys.readouterr().out
+    assert run("**/*", "--out", "../out2", *SMALL) == 0
+
+
+def test_what_is_typed_beats_the_file(photos, tmp_path):
+    assert run(photos / "photo0.png", "--out", "file", *SMALL, "--print_config") == 0
+    (tmp_path / "c.yaml").write_text(
+        "photos: [photos/photo2.png]\nout: file\nimage_size: 128\nsource: {init_args: {cells: [8]}}\n"
+    )
+    typed = [photos / "photo1.png", "--out", "typed", "--image-size", "64"]
+    for args in ([*typed, "--config", "c.yaml"], ["--config=c.yaml", *typed]):
+        assert run(*args) == 0
+        record = json.loads((tmp_path / "typed" / "photo1.json").read_text())
+        assert record["configuration"]["image_size"] == 64
+        assert record["configuration"]["source"]["init_args"]["cells"] == [8]
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_folder_that_cannot_be_written_to(photos, capsys):
+    for out in ("photos/photo0.png/sub", "/proc/none/sub"):
+        assert run("photos/photo0.png", "--out", out, *SMALL) == 2
+        assert f"but '{out}' is not: " in capsys.readouterr().err
+
+
+def test_a_link_that_leads_nowhere(photos, tmp_path, capsys):
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert run("loop.png", "x" * 300, photos, "--out", "out", *SMALL) == 1
+    error = capsys.readouterr().err
+    assert "The link 'loop.png' leads nowhere." in error
+    assert "xxx': [Errno 36] File name too long" in error
+
+
+def test_a_name_as_long_as_names_can_be(photos, tmp_path, capsys):
+    """The label map's name still fits, the overlay's does not: that photo fails, others do not."""
+    (photos / "photo0.png").rename(photos / ("y" * 244 + ".png"))
+    assert run(photos, "--out", "out", *SMALL) == 1
+    captured = capsys.readouterr()
+    assert "2 of 3 photos segmented" in captured.out
+    assert "File name too long" in captured.err
+    assert len(names(tmp_path / "out")) == 6
+
+
+def test_lines_reach_a_pipe_while_the_bar_is_on_a_terminal(photos, tmp_path):
+    command = [sys.executable, "-m", "diffsegkit", "segment", str(photos), "--out", "out", *SMALL]
+    leader, follower = os.openpty()
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, text=True, check=True)
+    os.close(follower)
+    os.close(leader)
+    assert len(re.findall(r"photo\d\.png: \d+ segments", result.stdout)) == 3
 
 
 def test_crop(photos, tmp_path):
@@ -260,12 +353,15 @@ def test_dtypes(photos, tmp_path, dtype):
         (["--merger.anchors", "Foo"], "--merger.anchors: there is no class called 'Foo'"),
         (["--merger", "nowhere.Foo"], "cannot be imported from 'nowhere.Foo'"),
         (["--merger", "diffsegkit.assigners.ArgmaxAssigner"], "expected a subclass of Merger"),
-        (["--merger"], "--merger: expected one argument"),
+        (["--merger"], "--merger: expected a value"),
         (["--preset", "affinty"], "Did you mean 'affinity'"),
         (["--resize", "zoom"], "--resize: expected 'fit' | 'square' | 'crop', but got 'zoom'"),
-        (["--image-size", "0"], "`image_size` to be positive"),
+        (["--image-size", "0"], "`image_size` to be a positive"),
         (["--device", "warp"], "The device 'warp' cannot be used here"),
-        (["--dtype", "int8"], "expected 'float32' | 'float16' | 'bfloat16', but got 'int8'"),
+        (
+            ["--dtype", "int8"],
+            "expected 'auto' | 'float32' | 'float16' | 'bfloat16', but got 'int8'",
+        ),
         (["--batch-size", "0"], "--batch-size: expected at least 1"),
         (["--config", "none.yaml"], "--config: File does not exist"),
         (["--imag-size", "3"], "no option --imag-size; did you mean '--image-size'"),

@@ -1,7 +1,7 @@
 """The original's outputs are reproduced, pixel by pixel, on all of its 16 runs."""
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ def expected(name):
         return {key: outputs[f"{name}/{key}"] for key in ("labels", "counts", "rows", "row_index")}
 
 
-@cache
+@lru_cache(maxsize=1)  # one is 132 MiB with its source
 def aggregate(name):
     case = CASES[name]
     maps = GENERATORS[case["kind"]](**case["generator"])
@@ -49,6 +49,10 @@ def merge(name, anchor_precision):
     return proposals
 
 
+def assign(proposals):
+    return ArgmaxAssigner()([proposals], (512, 512))[0].numpy()
+
+
 def agreement(first, second):
     """Share of equal pixels under the best matching of ids."""
     side = max(first.max(), second.max()) + 1
@@ -59,30 +63,26 @@ def agreement(first, second):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_aggregate_has_the_originals_rows(name):
-    rows = aggregate(name).rows(torch.from_numpy(expected(name)["row_index"]))[0]
-    np.testing.assert_allclose(rows.numpy(), expected(name)["rows"], rtol=1e-5)
+def test_the_original_is_reproduced(name):
+    case, original = CASES[name], expected(name)
+    rows = aggregate(name).rows(torch.from_numpy(original["row_index"]))[0]
+    np.testing.assert_allclose(rows.numpy(), original["rows"], rtol=1e-5)
 
+    # float16 anchors: every count, every anchor that vanished, and (measured) at least 99.975 %
+    # of the pixels, on soft_many, and 99.988 % elsewhere.
+    half = merge(name, "float16")
+    anchors = case["points_per_side"] ** 2
+    assert half.rounds[0].count == anchors - case["nan_anchors"]
+    counts = [merging_round.count for merging_round in half.rounds[1:]]
+    assert counts == original["counts"].tolist()
+    labels = original["labels"].astype(np.int64)
+    assert agreement(assign(half), labels) >= 0.9997
 
-@pytest.mark.parametrize("name", CASES)
-def test_float16_anchors_reproduce_the_original(name):
-    proposals = merge(name, "float16")
-    counts = [merging_round.count for merging_round in proposals.rounds[1:]]
-    assert counts == expected(name)["counts"].tolist()
-    assert proposals.rounds[0].count == (
-        CASES[name]["points_per_side"] ** 2 - CASES[name]["nan_anchors"]
-    )
-    labels = ArgmaxAssigner()([proposals], (512, 512))[0].numpy()
-    # Measured: 99.9756 % on soft_many, at least 99.988 % on the others.
-    assert agreement(labels, expected(name)["labels"].astype(np.int64)) >= 0.9997
-
-
-@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case["nan_anchors"] <= 3])
-def test_float32_anchors_agree_where_none_vanished(name):
-    proposals = merge(name, "float32")
-    assert proposals.rounds[0].count == CASES[name]["points_per_side"] ** 2
-    labels = ArgmaxAssigner()([proposals], (512, 512))[0].numpy()
-    assert agreement(labels, expected(name)["labels"].astype(np.int64)) >= 0.9997
+    # float32 anchors lose none, so they agree where the original lost few.
+    full = merge(name, "float32")
+    assert full.rounds[0].count == anchors
+    if case["nan_anchors"] <= 3:
+        assert agreement(assign(full), labels) >= 0.9997
 
 
 def test_the_comparison_can_fail():
@@ -91,5 +91,5 @@ def test_the_comparison_can_fail():
     case = CASES["soft_many"]
     for options in ({"points_per_side": 15}, {"overlap": False}, {"thresholds": (0.3, 0.3)}):
         merger = IterativeKLMerger(**{"thresholds": case["thresholds"], **options})
-        wrong = ArgmaxAssigner()(merger(aggregate("soft_many")), (512, 512))[0].numpy()
-        assert agreement(wrong, labels) < 0.99, options
+        [wrong] = merger(aggregate("soft_many"))
+        assert agreement(assign(wrong), labels) < 0.99, options

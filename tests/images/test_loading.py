@@ -1,5 +1,6 @@
 """Images of every common kind become RGB tensors; everything else gets a clear sentence."""
 
+import io
 import struct
 import zlib
 
@@ -150,11 +151,11 @@ def test_alpha_in_arrays_is_laid_over_white():
         (np.zeros((2, 2), bool), "but got bool"),
         (np.full((2, 2), 1.5), r"values in \[0, 1\], but got 1.5"),
         (np.full((2, 2), -0.5), r"values in \[0, 1\], but got -0.5"),
-        (np.full((2, 2), np.nan), "mind NaN"),
+        (np.full((2, 2), np.nan), "contains NaN or infinity"),
         (torch.zeros(5, 5, 3), r"move the channels first with .permute\(2, 0, 1\)"),
         (torch.zeros(2, 3, 4, 5, 6), r"got \(2, 3, 4, 5, 6\)"),
         (torch.zeros(3, 4, 4, dtype=torch.int32), r"but got torch\.int32"),
-        (torch.full((3, 2, 2), 255.0), "divide by its maximum"),
+        (torch.full((3, 2, 2), 255.0), "divide 8-bit values by 255"),
         (7, "a path, a PIL image, a NumPy array or a tensor, but got int"),
         (None, "but got NoneType"),
     ],
@@ -162,6 +163,31 @@ def test_alpha_in_arrays_is_laid_over_white():
 def test_what_is_no_image(image, message):
     with pytest.raises(ImageError, match=message):
         load_image(image)
+
+
+def test_rounding_outside_the_range_is_clamped():
+    resized = torch.nn.functional.interpolate(
+        torch.ones(1, 3, 37, 41), size=(9, 13), mode="bilinear", antialias=True
+    )[0]
+    assert load_image(resized * 1.0001).max() == 1
+    assert load_image(resized * 0 - 1e-4).min() == 0
+
+
+def test_a_picture_in_memory_that_is_cut_off(photo):
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "PNG")
+    picture = Image.open(io.BytesIO(buffer.getvalue()[:3000]))
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        load_image(picture)
+
+
+def test_a_picture_keeps_its_place(saved):
+    frames = [Image.new("RGB", (2, 2), colour) for colour in (RED, GREEN, BLUE)]
+    with Image.open(saved(frames[0], "a.gif", save_all=True, append_images=frames[1:])) as picture:
+        picture.seek(2)
+        with pytest.warns(UserWarning, match="3 frames; number 3 is used"):
+            assert pixel(load_image(picture)) == BLUE
+        assert picture.tell() == 2
 
 
 def test_files_that_cannot_be_read(tmp_path):

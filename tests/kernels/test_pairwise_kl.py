@@ -49,6 +49,13 @@ def test_self_distance_is_a_symmetric_one_with_a_zero_diagonal(rows, locations, 
     assert (distance >= 0).all()
 
 
+def test_nearly_equal_rows_are_not_closer_than_zero():
+    x = distributions(0, 50, 4096).float()
+    y = x * (1 + 1e-7 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
+    assert (pairwise_kl(x, y) >= 0).all()
+    assert pairwise_kl(x, x.clone()).diagonal().max() < 1e-4
+
+
 def test_permuting_locations_or_rows_permutes_the_distances():
     x, y = distributions(0, 5, 30), distributions(1, 6, 30)
     order, rows = torch.randperm(30), torch.randperm(5)

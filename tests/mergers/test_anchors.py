@@ -69,6 +69,19 @@ def test_a_sampler_may_choose_per_image(generator):
     assert seeds == [[0], [2], [4]]
 
 
+class MoreForLater(AnchorSampler):
+    """As many anchors as the image's place in the batch."""
+
+    def forward(self, aggregated, points_per_side):
+        return [torch.arange(image + 1) for image in range(aggregated.batch_size)]
+
+
+def test_images_may_differ_in_their_number_of_anchors(generator):
+    aggregated = region_attention((4, 4), generator, batch=3)
+    proposals = IterativeKLMerger(1e-3, anchors=MoreForLater())(aggregated)
+    assert [own.rounds[0].count for own in proposals] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("anchors", [None, GridAnchors(), RandomAnchors(1)])
 def test_mergers_take_any_sampler(anchors, generator):
     proposals = IterativeKLMerger(anchors=anchors)(region_attention((5, 6), generator))

@@ -24,7 +24,7 @@ class GridAnchors(AnchorSampler):
         rows = torch.tensor(evenly_spaced(height, points_per_side))
         columns = torch.tensor(evenly_spaced(width, points_per_side))
         locations = (rows[:, None] * width + columns).flatten()
-        return locations.to(aggregated.probs.device)
+        return locations.to(aggregated.device)
 
 
 def evenly_spaced(side: int, points: int) -> list[int]:

@@ -31,7 +31,7 @@ class RandomAnchors(AnchorSampler):
         """Sample; see :class:`AnchorSampler`."""
         generator = torch.Generator().manual_seed(self.seed)
         locations = torch.randperm(aggregated.num_locations, generator=generator)
-        return locations[: points_per_side**2].to(aggregated.probs.device)
+        return locations[: points_per_side**2].to(aggregated.device)
 
     def extra_repr(self) -> str:
         """The options, for ``repr``."""

@@ -1,6 +1,7 @@
 """The interface of anchor samplers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -11,7 +12,9 @@ class AnchorSampler(nn.Module, ABC):
     """Chooses the locations whose maps are the first proposals."""
 
     @abstractmethod
-    def forward(self, aggregated: AggregatedAttention, points_per_side: int) -> Tensor:
+    def forward(
+        self, aggregated: AggregatedAttention, points_per_side: int
+    ) -> Tensor | Sequence[Tensor]:
         """Sample.
 
         Args:
@@ -20,6 +23,6 @@ class AnchorSampler(nn.Module, ABC):
                 may have fewer cells than that.
 
         Returns:
-            Locations int64 on the attention's device, ``(M,)`` for all images alike or ``(B, M)``
-            for each image its own. Merging depends on their order.
+            Locations int64 on the attention's device, ``(M,)`` for all images alike, or one such
+            tensor per image; their numbers may differ. Merging depends on their order.
         """

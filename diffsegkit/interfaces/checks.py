@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def check_grid(grid: object, name: str) -> None:
     if (
         not isinstance(grid, tuple)
         or len(grid) != 2
-        or not all(isinstance(side, int) and side > 0 for side in grid)
+        or not all(isinstance(side, Integral) and int(side) > 0 for side in grid)
     ):
         raise ValueError(
             f"Expected the grid of {name} to be a tuple (height, width) of positive integers, "

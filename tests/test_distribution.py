@@ -1,0 +1,26 @@
+"""The wheel holds the package, its types and its entry points, and nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_the_wheel(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    [wheel] = tmp_path.glob("diffsegkit-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        [entry_points] = [name for name in names if name.endswith("/entry_points.txt")]
+        declared = archive.read(entry_points).decode()
+    modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("diffsegkit/**/*.py")}
+    packaged = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert packaged == modules | {"diffsegkit/py.typed"}
+    assert "IterativeKLMerger = diffsegkit.mergers:IterativeKLMerger" in declared
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
