@@ -244,6 +244,7 @@ def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
     was there before; then they take their names in order, an old last one having gone first.
     """
     staged: dict[Path, Path] = {}
+    placed: list[Path] = []
     try:
         for path, write in files.items():
             # The name is short, because that of a photo may be as long as names can be.
@@ -253,6 +254,11 @@ def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
         path.unlink(missing_ok=True)
         for path, temporary in staged.items():
             temporary.replace(path)
+            placed.append(path)
+    except BaseException:
+        for path in placed:
+            path.unlink(missing_ok=True)
+        raise
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diffsegkit import Segmenter
 from diffsegkit.cli.main import main
 from tests.plugins import forget
 
@@ -33,7 +34,7 @@ def folder(tmp_path, monkeypatch, photo):
 
 
 def test_there_is_something_to_run():
-    assert len(PYTHON) == 4
+    assert len(PYTHON) == 5
     assert len(SHELL) == 5
 
 
@@ -41,6 +42,9 @@ def test_there_is_something_to_run():
 def test_python(folder, block):
     names = {"__name__": "readme"}
     exec(compile(block, "README.md", "exec"), names)
+    if "two_halves" in names:
+        segmenter = Segmenter.from_preset(names["two_halves"])
+        assert segmenter.merger.quantile == 0.7
     if "diffseg" in names:
 
         def extract(images):
