@@ -6,7 +6,6 @@ misspelt argument means the same in both.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from diffsegkit import registry
 from diffsegkit.errors import ComponentError, DiffSegKitError, UsageError
 from diffsegkit.images.geometry import Resize
 from diffsegkit.interfaces import Aggregator, Assigner, AttentionSource, Merger
-from diffsegkit.parsing import SentenceParser, did_you_mean, one_sentence
+from diffsegkit.parsing import SentenceParser, did_you_mean, one_sentence, own_parameters
 from diffsegkit.presets import Preset
 from diffsegkit.segmenter import Segmenter
 
@@ -47,13 +46,15 @@ class ConfigurationParser(SentenceParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **{"parser_mode": _MODE, **kwargs})
+        self.default_parts: dict[str, str] = {}
+        """The class of each part, of which ``--merger.help`` alone tells the options."""
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # noqa: ANN401
         """Parse a command line; see jsonargparse."""
-        return super().parse_args(_with_paths(args or []), *rest, **kwargs)
+        return super().parse_args(_with_paths(args or [], self.default_parts), *rest, **kwargs)
 
 
-def add_segmenter_arguments(parser: ArgumentParser, configuration: Mapping[str, Any]) -> None:
+def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[str, Any]) -> None:
     """Give a parser the arguments of a segmenter.
 
     Args:
@@ -63,8 +64,9 @@ def add_segmenter_arguments(parser: ArgumentParser, configuration: Mapping[str, 
         configuration: The defaults, as :func:`preset_configuration` gives them.
     """
     for kind, base in PARTS.items():
+        parser.default_parts[kind] = configuration[kind]["class_path"]
         group = parser.add_argument_group(
-            f"{kind} options", _describe(kind, configuration[kind]["class_path"])
+            f"{kind} options", _describe(kind, parser.default_parts[kind])
         )
         group.add_argument(f"--{kind}", type=base, metavar="NAME", help=_HELP[kind])
     group = parser.add_argument_group("size options")
@@ -216,7 +218,7 @@ def build_segmenter(
 def _describe(kind: str, class_path: str) -> str:
     """For the help: which arguments the part has."""
     part = registry.load(kind, class_path)
-    names = ", ".join(f"--{kind}.{name}" for name in inspect.signature(part).parameters)
+    names = ", ".join(f"--{kind}.{name}" for name in own_parameters(part))
     return f"{part.__name__}: {names or 'no options'}"
 
 
@@ -295,8 +297,8 @@ def _resolve_part(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401
     return _complete(key, value)
 
 
-def _with_paths(args: Sequence[str]) -> list[str]:
-    """A command line with ``--merger NAME`` and ``--merger.help NAME`` turned to dotted paths."""
+def _with_paths(args: Sequence[str], default_parts: Mapping[str, str]) -> list[str]:
+    """A command line with ``--merger NAME`` and ``--merger.help [NAME]`` turned to dotted paths."""
     resolved: list[str] = []
     pending: str | None = None
     for arg in args:
@@ -309,9 +311,18 @@ def _with_paths(args: Sequence[str]) -> list[str]:
             resolved.append(f"{option}={_resolve_value(kind, value)}")
             pending = None
         else:
+            if pending is not None:
+                resolved += _default_of(resolved[-1], pending, default_parts)
             resolved.append(arg)
             pending = kind
+    if pending is not None:
+        resolved += _default_of(resolved[-1], pending, default_parts)
     return resolved
+
+
+def _default_of(option: str, kind: str, default_parts: Mapping[str, str]) -> list[str]:
+    """What ``--merger.help`` without a name is about."""
+    return [default_parts[kind]] if option.endswith(".help") and kind in default_parts else []
 
 
 def _part_of(option: str) -> str | None:
@@ -325,6 +336,9 @@ def _part_of(option: str) -> str | None:
 
 def _resolve_value(kind: str, value: str) -> str:
     if value.startswith("{"):
-        return json.dumps(_resolve_part(kind, get_loader("yaml")(value)))
+        try:
+            return json.dumps(_resolve_part(kind, get_loader("yaml")(value)))
+        except yaml.YAMLError as error:
+            raise UsageError(f"--{kind}: {value!r} is not valid YAML: {error}") from error
     resolved = _resolve_part(kind, value)
     return resolved["class_path"] if isinstance(resolved, dict) else value

@@ -61,7 +61,7 @@ def one_sentence(message: str) -> str:
     keys = re.findall(r'Parser key "([^"]+)"', message)
     class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
     owner = _import(class_paths[-1]) if class_paths else None
-    parameters = dict(inspect.signature(owner).parameters) if owner else {}
+    parameters = own_parameters(owner) if owner else {}
     if owner and (refused := re.search(r"Option '([^']+)' is not accepted", message)):
         return (
             f"{owner.__name__} has no argument {refused[1]!r}"
@@ -69,6 +69,13 @@ def one_sentence(message: str) -> str:
             f"{', '.join(parameters) or 'none'}."
         )
     where = "--" + (keys[0].replace("_", "-") if len(keys) == 1 else ".".join(keys))
+    if wrong := re.search(r"Not a valid subclass of (\w+)\. Got value: (.*)", message):
+        return (
+            f"{where}: expected the name or dotted path of a {wrong[1]}, or a mapping with "
+            f"class_path and init_args, but got {wrong[2]!r}."
+        )
+    if odd := re.search(r"Unexpected import path format: (.*)", message):
+        return f"{where}: expected a dotted path such as package.module.Class, but got {odd[1]!r}."
     if no_class := re.search(r"Expected a dot import path string: (.*)", message):
         return (
             f"{where}: there is no class called {no_class[1]!r}; give a dotted path such as "
@@ -85,6 +92,19 @@ def one_sentence(message: str) -> str:
             return f"{where}: expected {readable_type(simple[1])}, but got {given!r}."
     text = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
     return f"{where}: {text}" if keys else text
+
+
+def own_parameters(owner: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a class takes by name; not the ``*args, **kwargs`` that every module inherits.
+
+    Example:
+        >>> from diffsegkit.mergers import RandomAnchors
+        >>> list(own_parameters(RandomAnchors))
+        ['seed']
+    """
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(owner).parameters
+    return {name: each for name, each in parameters.items() if each.kind not in variadic}
 
 
 def did_you_mean(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:

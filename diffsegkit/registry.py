@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
+from inspect import isabstract
 from typing import Any
 
 from diffsegkit.errors import ComponentError
@@ -291,6 +292,9 @@ def _check_kind(kind: str, name: str, component: Any) -> None:  # noqa: ANN401
         if kind == "presets"
         else isinstance(component, type) and issubclass(component, base)
     )
+    if fits and isabstract(component):
+        methods = ", ".join(sorted(component.__abstractmethods__))
+        raise ComponentError(f"The class {name!r} is abstract: it does not define {methods}.")
     if not fits:
         raise ComponentError(
             f"{name!r} is not one of the {kind}: expected "

@@ -34,7 +34,8 @@ Any part can be exchanged or tuned, by name or dotted path:
   diffsegkit segment photo.jpg --out segments --merger.thresholds "[0.8, 0.8]"
   diffsegkit segment photo.jpg --out segments --merger KMeansMerger --merger.num_segments 4
   diffsegkit segment 'photos/**/*.jpg' --out segments --merger my_module.MyMerger
-The options of a part: diffsegkit segment --merger.help KMeansMerger
+The options of a part, with the defaults of its class: diffsegkit segment --merger.help KMeansMerger
+What the preset and the options come to: diffsegkit segment --print_config
 """
 
 
@@ -169,6 +170,11 @@ def _read_config(path: str) -> dict[str, Any]:
             f"--config: expected {path!r} to hold options, as --print_config prints them, but got "
             f"{content!r}."
         )
+    for option, value in content.items():
+        if value is None:
+            raise UsageError(f"--config: the option {option!r} in {path!r} has no value.")
+    if isinstance(content.get("photos", []), str):
+        raise UsageError(f"--config: expected the photos in {path!r} to be a list.")
     return content
 
 

@@ -61,9 +61,19 @@ def test_no_command_and_a_wrong_one():
 
 
 def test_the_help_of_a_part():
-    result = diffsegkit("segment", "--merger.help", "KMeansMerger")
-    assert result.returncode == 0
-    assert "--merger.num_segments" in result.stdout
+    for args, option in {
+        ("--merger.help", "KMeansMerger"): "--merger.num_segments",
+        ("--merger.help=KMeansMerger",): "--merger.num_segments",
+        ("--merger.help",): "--merger.thresholds",
+        ("--source.help",): "--source.cells",
+    }.items():
+        result = diffsegkit("segment", *args)
+        assert result.returncode == 0
+        assert option in result.stdout
+        assert ":class:" not in result.stdout
+    overview = diffsegkit("segment", "--help").stdout
+    assert "--merger.thresholds" in overview
+    assert "ArgmaxAssigner: no options" in overview
 
 
 def test_list_shows_plugins_and_check_what_is_broken(tmp_path):

@@ -354,6 +354,13 @@ def test_dtypes(photos, tmp_path, dtype):
         (["--merger", "nowhere.Foo"], "cannot be imported from 'nowhere.Foo'"),
         (["--merger", "diffsegkit.assigners.ArgmaxAssigner"], "expected a subclass of Merger"),
         (["--merger"], "--merger: expected a value"),
+        (["--merger", "./my_merger.py"], "expected a dotted path such as package.module.Class"),
+        (["--merger", "diffsegkit.Merger"], "is abstract: it does not define forward"),
+        (["--merger", "{class_path: [Foo"], "is not valid YAML"),
+        (["--merger.thresholds", "[0.2"], "expected float | Sequence[float]"),
+        (["--merger.thresholds", "null"], "positive distances in nats, but got None"),
+        (["--merger.thresholds", "0.2", "0.3"], 'a list is written in quotes, as "[0.2, 0.3]"'),
+        (["--device", "meta"], "The device 'meta' cannot be used here"),
         (["--preset", "affinty"], "Did you mean 'affinity'"),
         (["--resize", "zoom"], "--resize: expected 'fit' | 'square' | 'crop', but got 'zoom'"),
         (["--image-size", "0"], "`image_size` to be a positive"),
@@ -386,9 +393,21 @@ def test_a_config_that_is_no_yaml(photos, tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("mergr: KMeansMerger")
     assert run("photos/photo0.png", "--out", "out", "--config", "bad.yaml") == 2
     assert "no option --mergr; did you mean '--merger'" in capsys.readouterr().err
-    (tmp_path / "bad.yaml").write_text("just words")
-    assert run("photos/photo0.png", "--out", "out", "--config", "bad.yaml") == 2
-    assert "to hold options" in capsys.readouterr().err
+    for text, message in {
+        "just words": "to hold options",
+        "": "to hold options",
+        "preset: 3": "Expected the preset to be a name, but got 3",
+        "merger:": "the option 'merger' in 'bad.yaml' has no value",
+        "merger: 3": "expected the name or dotted path of a Merger",
+        "photos: a.png": "to be a list",
+        "merger: {class_path: KMeansMerger, num_segments: 3}": "class_path and init_args alone",
+        "merger: KMeansMergr": "Did you mean 'KMeansMerger'",
+    }.items():
+        (tmp_path / "bad.yaml").write_text(text)
+        assert run("photos/photo0.png", "--out", "out", "--config", "bad.yaml") == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_debug_shows_the_traceback(photos, capsys):
