@@ -29,9 +29,9 @@ class Segmentation:
 
     Args:
         labels: ``(H, W)`` int64, ids 0..K-1 without gaps, every pixel assigned.
-        image_size: ``(H, W)`` of the input in pixels, upright if EXIF data turned it.
         proposals: The K merged maps, id ``k`` belonging to ``proposals.maps[k]``; None for
             segments that come from elsewhere.
+        image_size: ``(H, W)`` of the input in pixels, upright if EXIF data turned it.
         crop_box: Left, top, right, bottom of what was segmented, or None for all of it. Then
             ``labels`` are at the size of the crop.
         times: Milliseconds per stage, this image's share of its batch.
@@ -47,8 +47,8 @@ class Segmentation:
     """
 
     labels: Tensor
+    proposals: Proposals | None
     image_size: tuple[int, int]
-    proposals: Proposals | None = None
     crop_box: CropBox | None = None
     times: Mapping[str, float] = field(default_factory=dict)
 

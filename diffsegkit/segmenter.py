@@ -334,7 +334,7 @@ class Segmenter(nn.Module):
             "assign": assign_time.milliseconds / len(batch),
         }
         return [
-            Segmentation(labels, image.image_size, kept, image.crop_box, times)
+            Segmentation(labels, kept, image.image_size, image.crop_box, times)
             for (labels, kept), image in zip(assigned, batch, strict=True)
         ]
 

@@ -22,7 +22,7 @@ API = {
         "Preset": "summary, source, aggregator=<factory>, merger=<factory>, assigner=<factory>, "
         "image_size=512, resize='fit', antialias=False, requires=(), extra=''",
         "Proposals": "maps, rounds=()",
-        "Segmentation": "labels, image_size, proposals=None, crop_box=None, times=<factory>",
+        "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>",
         "Segmenter": "source, aggregator, merger, assigner, *, image_size=512, resize='fit', "
         "antialias=False",
         "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None",

@@ -20,7 +20,7 @@ def segmentation(labels, **options):
     labels = torch.as_tensor(labels)
     number = int(labels.max()) + 1
     proposals = Proposals(torch.full((number, 1, 1), 1.0))
-    return Segmentation(labels, tuple(labels.shape), proposals, **options)
+    return Segmentation(labels, proposals, tuple(labels.shape), **options)
 
 
 label_maps = st.tuples(
@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path, monkeypatch):
 
 def test_crops_are_recorded_and_drawn(tmp_path, photo):
     result = Segmentation(
-        torch.zeros(90, 90, dtype=torch.int64), (90, 120),
+        torch.zeros(90, 90, dtype=torch.int64), None, (90, 120),
         crop_box=(15, 0, 105, 90),
     )  # fmt: skip
     assert result.overlay(photo).size == (90, 90)

@@ -95,7 +95,9 @@ def _tiles(cells: int, pixels: int) -> list[slice]:
 
 def _neighbours(old: int, new: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For ``new`` pixels over ``old`` cells: the cell before, the one after, how far between."""
-    position = (torch.arange(new, device=like.device, dtype=torch.float64) + 0.5) * old / new - 0.5
+    # On the CPU, because not every device has float64.
+    position = (torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5
     position = position.clamp(0, old - 1)
     before = position.floor().long()
-    return before, (before + 1).clamp(max=old - 1), (position - before).to(like.dtype)
+    after = (before + 1).clamp(max=old - 1)
+    return before.to(like.device), after.to(like.device), (position - before).to(like)

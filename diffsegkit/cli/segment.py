@@ -225,7 +225,7 @@ def _device(name: str) -> torch.device:
             raise RuntimeError(name)
         torch.empty(0, device=device)
     # Which error an absent device raises depends on how torch was built.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"The device {name!r} cannot be used here; see `diffsegkit doctor`, or use "
             "--device cpu."

@@ -80,13 +80,13 @@ def _fill_empty(
 
 def _mean_variance(aggregated: AggregatedAttention) -> float:
     """The variance of each coordinate over all maps, averaged over the coordinates."""
-    total = squares = torch.zeros((), dtype=torch.float64)
     num_locations = aggregated.num_locations
-    first = torch.zeros(num_locations, dtype=torch.float64, device=aggregated.device)
+    sums = torch.zeros(num_locations, dtype=torch.float64)
+    squares = 0.0
     for start in range(0, num_locations, ROW_BLOCK):
         maps = aggregated.rows(slice(start, start + ROW_BLOCK))[0]
-        first += maps.sum(0)
-        squares = squares + maps.square().sum().double().cpu()
-    mean = first / num_locations
-    total = squares / num_locations - mean.square().sum().cpu()
-    return max(float(total) / num_locations, 0.0)
+        sums += maps.sum(0).cpu()
+        squares += float(maps.square().sum())
+    mean = sums / num_locations
+    total = squares / num_locations - float(mean.square().sum())
+    return max(total / num_locations, 0.0)
