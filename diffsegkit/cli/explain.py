@@ -20,9 +20,10 @@ def explain(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         where = f" at {os.fspath(error.filename)!r}" if error.filename is not None else ""
+        space = "; free some space and go on with --skip-existing, or choose another --out"
         remedy = {
-            errno.ENOSPC: "; free some space, or write elsewhere with --out",
-            errno.EDQUOT: "; free some space, or write elsewhere with --out",
+            errno.ENOSPC: space,
+            errno.EDQUOT: space,
             errno.EACCES: "; check the permissions, or choose another place",
             errno.EROFS: "; choose another place with --out",
             errno.ENAMETOOLONG: "; use a shorter name",

@@ -115,7 +115,8 @@ class Job:
                 timed.save(self.directory, photo.stem, image=image, metadata=metadata)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                    raise
+                    # No other photo would fare better; a write does not know where it was.
+                    raise OSError(error.errno, error.strerror, str(self.directory)) from error
                 self._note(photo, f"{str(photo.path)!r}: {explain(error)}")
                 continue
             results.append((photo, timed))
@@ -167,5 +168,6 @@ class _Rate(ProgressColumn):
     """Images per second."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("- images/s" if speed is None else f"{speed:.2f} images/s")
+        if not task.elapsed:
+            return Text("- images/s")
+        return Text(f"{task.completed / task.elapsed:.2f} images/s")

@@ -158,9 +158,11 @@ def _from_array(array: NDArray[np.generic]) -> Tensor:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        channels_first = array.ndim == 3 and shape[0] in (1, 3, 4)
+        hint = "; move the channels last with .transpose(1, 2, 0)" if channels_first else ""
         raise ImageError(
             "Expected an image array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), but got "
-            f"{shape}."
+            f"{shape}{hint}."
         )
     if array.dtype.type not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
         raise ImageError(

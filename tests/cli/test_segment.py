@@ -420,7 +420,7 @@ def test_debug_shows_the_traceback(photos, capsys):
     [
         (
             OSError(28, "No space left on device", "out/x"),
-            "No space left on device at 'out/x'; free",
+            "No space left on device at 'out'; free",
         ),
         (
             PermissionError(13, "Permission denied", "out/x"),

@@ -146,6 +146,7 @@ def test_alpha_in_arrays_is_laid_over_white():
     [
         (np.zeros((2, 2, 2), np.uint8), r"shape \(H, W\).*got \(2, 2, 2\)"),
         (np.zeros((0, 3, 3), np.uint8), r"got \(0, 3, 3\)"),
+        (np.zeros((3, 5, 6), np.uint8), r"channels last with .transpose\(1, 2, 0\)"),
         (np.zeros(5, np.uint8), r"got \(5,\)"),
         (np.zeros((2, 2), np.int64), "uint8, uint16 or float, but got int64"),
         (np.zeros((2, 2), bool), "but got bool"),
