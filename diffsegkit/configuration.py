@@ -138,6 +138,9 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
     for name, value in overrides.items():
         if name in PARTS and isinstance(value, PARTS[name]):
             instances[name] = value
+        elif name in PARTS and isinstance(value, type) and issubclass(value, PARTS[name]):
+            # A class from a notebook or a function has no path to be found by.
+            instances[name] = value()
         elif name in PARTS:
             configuration[name] = _overridden(name, configuration[name], value)
         else:
@@ -230,8 +233,6 @@ def _describe_instance(part: object) -> dict[str, str]:
 
 def _complete(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A part as ``class_path`` and ``init_args``, its class imported and checked."""
-    if isinstance(value, type):
-        value = f"{value.__module__}.{value.__qualname__}"
     part = dict(value) if isinstance(value, Mapping) else {"class_path": value}
     unknown = sorted(set(part) - {"class_path", "init_args"})
     if not isinstance(part.get("class_path"), str) or unknown:
@@ -248,7 +249,7 @@ def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any
     if isinstance(value, Mapping) and "class_path" not in value:
         init_args = {name: _plain(item) for name, item in value.get("init_args", value).items()}
         return current | {"init_args": {**current.get("init_args", {}), **init_args}}
-    if isinstance(value, str | Mapping | type):
+    if isinstance(value, str | Mapping):
         return _complete(kind, value)
     raise UsageError(
         f"Expected the {kind} to be a name, a mapping of arguments, or an instance of "

@@ -131,7 +131,8 @@ class Segmenter(nn.Module):
             overrides: Parts to exchange, by ``source``, ``aggregator``, ``merger`` or
                 ``assigner``: an instance, a class, a name or dotted path, or
                 ``{"class_path": ..., "init_args": {...}}``; or a mapping of arguments to change
-                in the preset's own part; and ``image_size``, ``resize``, ``antialias``.
+                in the preset's own part; and ``image_size``, ``resize``, ``antialias``. The name
+                of the preset's own class keeps the preset's arguments.
 
         Returns:
             A segmenter on the CPU in float32.

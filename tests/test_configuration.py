@@ -42,7 +42,13 @@ def test_a_part_by_name_alone_has_its_own_defaults():
 
 
 def test_a_part_by_its_class_alone():
-    assert Segmenter.from_preset("affinity", merger=KMeansMerger).merger.num_segments == 6
+    class Local(KMeansMerger):
+        pass
+
+    for merger in (KMeansMerger, Local):
+        segmenter = Segmenter.from_preset("affinity", merger=merger)
+        assert type(segmenter.merger) is merger
+        assert segmenter.merger.num_segments == 6
 
 
 def test_numbers_of_numpy():
