@@ -142,9 +142,9 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
             # A class from a notebook or a function has no path to be found by.
             instances[name] = value()
         elif name in PARTS:
-            configuration[name] = _overridden(name, configuration[name], value)
+            configuration[name] = _overridden(name, configuration[name], _plain(value))
         else:
-            configuration[name] = value
+            configuration[name] = _plain(value)
     parser = ConfigurationParser()
     add_segmenter_arguments(parser, defaults)
     return build_segmenter(parser, parser.parse_object(configuration), instances)
@@ -205,10 +205,12 @@ def build_segmenter(
         parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
+        repr(segmenter)  # what torch needs of every part, a part without super().__init__() lacks
     except DiffSegKitError:
         raise
     except (AttributeError, TypeError, ValueError) as error:
-        hint = " (call super().__init__() first)" if "Module.__init__()" in str(error) else ""
+        forgotten = "Module.__init__()" in str(error) or "attribute '_modules'" in str(error)
+        hint = " (call super().__init__() first)" if forgotten else ""
         raise UsageError(one_sentence(str(error)) + hint) from error
     plain = json.loads(parser.dump(parsed, format="json", skip_validation=True))
     segmenter.configuration = {
@@ -235,6 +237,8 @@ def _complete(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A part as ``class_path`` and ``init_args``, its class imported and checked."""
     part = dict(value) if isinstance(value, Mapping) else {"class_path": value}
     unknown = sorted(set(part) - {"class_path", "init_args"})
+    if not isinstance(part.get("init_args", {}), Mapping):
+        unknown = ["init_args"]
     if not isinstance(part.get("class_path"), str) or unknown:
         raise UsageError(
             f"Expected the {kind} to be a name, a dotted path, or a mapping with class_path and "
@@ -247,7 +251,11 @@ def _complete(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
 def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A preset's part, changed by what a caller gives for it."""
     if isinstance(value, Mapping) and "class_path" not in value:
-        init_args = {name: _plain(item) for name, item in value.get("init_args", value).items()}
+        init_args = value.get("init_args", value)
+        if not isinstance(init_args, Mapping):
+            raise UsageError(
+                f"Expected the arguments of the {kind} in a mapping, got {init_args!r}."
+            )
         return current | {"init_args": {**current.get("init_args", {}), **init_args}}
     if isinstance(value, str | Mapping):
         return _complete(kind, value)
@@ -273,6 +281,10 @@ set_loader(_MODE, _load_with_paths, exceptions=(yaml.YAMLError,))
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
     """NumPy's numbers and arrays, and torch's, as Python's."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -6,7 +6,6 @@ only whoever asks for it by name.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -189,13 +188,14 @@ def resolve(kind: str, name: str) -> tuple[str, Any]:
     kind = plural(kind)
     path = locate(kind, name)
     module, _, attribute = path.rpartition(".")
+    remedy = "Check the path." if "." in name or ":" in name else "Mend or uninstall it."
     try:
         component = getattr(import_module(module), attribute)
     # A plugin may fail with anything at all when imported, and some call sys.exit().
     except (Exception, SystemExit) as error:
         raise ComponentError(
             f"The {kind.removesuffix('s')} {name!r} cannot be imported from {path!r}"
-            f"{_owner(kind, name)}: {type(error).__name__}: {error}. Mend or uninstall it."
+            f"{_owner(kind, name)}: {type(error).__name__}: {error}. {remedy}"
         ) from error
     _check_kind(kind, name, component)
     return path, component
@@ -243,14 +243,12 @@ def _installed() -> Iterator[Component]:
 
 
 def _component(entry_point: EntryPoint, kind: str, distribution: Distribution) -> Component:
-    if not re.fullmatch(r"[\w.]+:[\w.]+(\s*\[.*\])?", entry_point.value):
-        raise ValueError(f"expected package.module:Object, but got {entry_point.value!r}")
     return Component(
         kind=kind,
         name=entry_point.name,
-        target=f"{entry_point.module}:{entry_point.attr}",
-        distribution=distribution.name,
-        version=distribution.version,
+        target=entry_point.value.partition("[")[0].strip(),
+        distribution=distribution.name or "?",
+        version=distribution.version or "?",
         summary=distribution.metadata["Summary"] or "",
     )
 

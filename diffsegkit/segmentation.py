@@ -136,7 +136,7 @@ class Segmentation:
                 a name, or ``metadata`` has keys of :meth:`record`.
             OSError: If a file cannot be written.
         """
-        if not stem or Path(stem).name != stem:
+        if stem in ("", ".", "..") or Path(stem).name != stem:
             raise ValueError(f"Expected argument `stem` to be a file's name, but got {stem!r}.")
         record = self.record()
         reserved = sorted(set(record) & set(metadata or {}))
@@ -156,6 +156,8 @@ class Segmentation:
         files[json_path] = lambda file: file.write(text)
         directory.mkdir(parents=True, exist_ok=True)
         _write_together(files)
+        if image is None:
+            overlay_path.unlink(missing_ok=True)  # of an earlier result
         return list(files)
 
     @staticmethod
@@ -253,7 +255,10 @@ def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
                 write(file)
         path.unlink(missing_ok=True)
         for path, temporary in staged.items():
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except OSError as error:  # name the file that was meant
+                raise OSError(error.errno, error.strerror, str(path)) from error
             placed.append(path)
     except BaseException:
         for path in placed:

@@ -385,7 +385,9 @@ class Segmenter(nn.Module):
 
 
 def _check_one_per_image(name: str, given: Sequence[Any] | None, images: int) -> None:
-    if given is not None and (isinstance(given, str) or len(given) != images):
+    if given is None:
+        return
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != images:
         raise ValueError(
             f"Expected argument `{name}` to hold one entry for each of {images} images, but got "
             f"{given!r}."

@@ -55,6 +55,9 @@ def test_numbers_of_numpy():
     change = {"thresholds": np.array([0.25, 0.5]), "points_per_side": np.int64(4)}
     merger = Segmenter.from_preset("affinity", merger=change).merger
     assert merger.thresholds == (0.25, 0.5)
+    nested = {"class_path": "KMeansMerger", "init_args": {"num_segments": np.int64(3)}}
+    segmenter = Segmenter.from_preset("affinity", merger=nested, image_size=np.int64(128))
+    assert (segmenter.merger.num_segments, segmenter.image_size) == (3, 128)
     assert IterativeKLMerger(np.float32(0.5)).thresholds == (0.5,)
 
 
@@ -104,6 +107,8 @@ def test_the_configuration_is_enough_to_build_it_again():
         ({"merger": {"thresholds": "low"}}, r"expected float \| Sequence\[float\]"),
         ({"merger": {"thresholds": [-1]}}, r"positive distances in nats, but got \[-1"),
         ({"merger": {"class_path": 3}}, "a name, a dotted path, or a mapping"),
+        ({"merger": {"init_args": None}}, "in a mapping, got None"),
+        ({"merger": {"class_path": "KMeansMerger", "init_args": None}}, "class_path and init_args"),
         ({"image_size": "big"}, "--image-size: expected int, but got 'big'"),
         ({"image_size": 0}, "positive integer, but got 0"),
         ({"resize": "stretch"}, r"expected 'fit' \| 'square' \| 'crop'"),

@@ -96,13 +96,19 @@ def test_a_broken_plugin_harms_only_who_asks_for_it(plugin, site, module, error)
 
 
 def test_metadata_that_cannot_be_read_costs_a_warning(plugin, site):
-    install(site, "broken", "", [("mergers", "Broken = not a path!")])
-    with pytest.warns(UserWarning, match="entry point 'Broken' of 'broken'.*left out"):
-        assert "WholeImage" in diffsegkit.list_components("mergers")
+    install(site, "broken", "", [("mergers", "Broken = no_colon")])
+    assert "WholeImage" in diffsegkit.list_components("mergers")
+    [component] = registry.find_components("mergers", "Broken")
+    assert "cannot be imported from 'no_colon' (an entry point of broken 1.2)" in (
+        registry.check(component)
+    )
+    (site / "broken-1.2.dist-info" / "METADATA").unlink()
+    [component] = registry.find_components("mergers", "Broken")
+    assert (component.version, component.summary) == ("?", "")
     (site / "broken-1.2.dist-info" / "entry_points.txt").write_bytes(
         b"[diffsegkit.mergers]\n\xff=x"
     )
-    with pytest.warns(UserWarning, match="metadata of 'broken'.*left out"):
+    with pytest.warns(UserWarning, match="metadata of .*broken.*left out"):
         assert "WholeImage" in diffsegkit.list_components("mergers")
 
 

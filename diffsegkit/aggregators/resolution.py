@@ -1,6 +1,7 @@
 """DiffSeg's aggregation: a weighted sum over resolutions."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Literal
 
 import torch
@@ -50,7 +51,9 @@ class ResolutionAggregator(Aggregator):
         if isinstance(weighting, Mapping):
             # From JSON the sides come as text.
             weighting = {int(side): float(weight) for side, weight in weighting.items()}
-            if any(not weight >= 0 for weight in weighting.values()) or not sum(weighting.values()):
+            if not all(0 <= weight < inf for weight in weighting.values()) or not any(
+                weighting.values()
+            ):
                 raise ValueError(
                     "Expected argument `weighting` to map a grid's longer side to a weight >= 0, "
                     f"with at least one above 0, but got {weighting}."

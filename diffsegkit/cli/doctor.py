@@ -39,7 +39,7 @@ def run(args: list[str]) -> int:
         "broken components": broken or ["none"],
     }
     for title, lines in sections.items():
-        print(title, *(f"  {line}" for line in lines), sep="\n")  # noqa: T201
+        print(title, *(f"  {' '.join(line.split())}" for line in lines), sep="\n")  # noqa: T201
     return 1 if broken else 0
 
 
@@ -74,7 +74,7 @@ def _presets() -> list[str]:
             lines.append(f"{component.name}: ready. {summary}")
         else:
             lines.append(f"{component.name}: cannot run. {problem}")
-    return lines
+    return list(dict.fromkeys(lines))  # two with one name have one sentence
 
 
 def _broken_components() -> list[str]:

@@ -56,7 +56,8 @@ class Job:
         outputs = Segmentation.paths(self.directory, photo.stem)
         record = read_record(outputs[-1])
         return (
-            all(path.exists() for path in outputs)
+            bool(record)
+            and all(path.exists() for path in outputs)
             and all(record.get(key) == self.metadata[key] for key in ("configuration", "dtype"))
             and record.get("photo", {}).get("sha256") == _sha256(photo.path)
         )

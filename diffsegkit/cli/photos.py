@@ -79,7 +79,7 @@ def check_outputs(photos: Sequence[Photo], directory: Path) -> None:
         ours = bool(read_record(outputs[-1]))
         for output in outputs:
             # Elsewhere a label map without its record is what an interruption left.
-            foreign = output.exists() and not ours and (beside or output.suffix == ".json")
+            foreign = _exists(output) and not ours and (beside or output.suffix == ".json")
             if foreign or output.resolve() in inputs:
                 raise UsageError(
                     f"Segmenting {str(photo.path)!r} would overwrite {str(output)!r}, which is not "
@@ -87,8 +87,17 @@ def check_outputs(photos: Sequence[Photo], directory: Path) -> None:
                 )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long is nobody's
+        return False
+
+
 def _resolve(argument: str) -> list[Path] | str:
     """The files behind one argument, or what is wrong with it."""
+    if not argument:
+        return "There is no file or folder without a name."
     path = Path(argument).expanduser()
     try:
         path.lstat()

@@ -21,6 +21,7 @@ from diffsegkit.configuration import (
 )
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
+from diffsegkit.presets import AFFINITY, Preset
 
 _DEFAULT_PRESET = "affinity"
 
@@ -52,14 +53,16 @@ def run(args: list[str]) -> int:
     preset = _chosen_preset(args)
     parser = _parser(preset)
     options = parser.parse_args(args)
-    if not options.photos:
+    # Absent positional arguments are empty, and would hide those of the file.
+    named = options.photos or _photos_of_config(args)
+    if not named:
         raise UsageError(f"Expected at least one photo, folder or glob: {_USAGE}.")
     if not options.out:
         raise UsageError(f"Expected a folder for the results, --out DIR: {_USAGE}.")
     if options.batch_size < 1:
         raise UsageError(f"--batch-size: expected at least 1, but got {options.batch_size}.")
     directory = Path(options.out).expanduser()
-    photos, problems = find_photos(options.photos)
+    photos, problems = find_photos(named)
     check_outputs(photos, directory)
     device = _device(options.device)
     segmenter = build_segmenter(parser, options).to(device)
@@ -143,8 +146,13 @@ def _parser(preset: str) -> ConfigurationParser:
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="Photos at a time.")
     add_debug(parser)
-    add_segmenter_arguments(parser, preset_configuration(load_preset(preset)))
+    add_segmenter_arguments(parser, preset_configuration(_load_preset(preset)))
     return parser
+
+
+def _load_preset(name: str) -> Preset:
+    # The default by itself, so that no plugin with a preset of that name can stand in the way.
+    return AFFINITY if name == _DEFAULT_PRESET else load_preset(name)
 
 
 def _chosen_preset(args: Sequence[str]) -> str:
@@ -160,6 +168,14 @@ def _chosen_preset(args: Sequence[str]) -> str:
     return chosen
 
 
+def _photos_of_config(args: Sequence[str]) -> list[str]:
+    photos: list[str] = []
+    for option, value in _options(args):
+        if option == "--config":
+            photos = _read_config(value).get("photos", photos)
+    return photos
+
+
 def _read_config(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text())
@@ -173,8 +189,9 @@ def _read_config(path: str) -> dict[str, Any]:
     for option, value in content.items():
         if value is None:
             raise UsageError(f"--config: the option {option!r} in {path!r} has no value.")
-    if isinstance(content.get("photos", []), str):
-        raise UsageError(f"--config: expected the photos in {path!r} to be a list.")
+    photos = content.get("photos", [])
+    if not isinstance(photos, list) or not all(isinstance(photo, str) for photo in photos):
+        raise UsageError(f"--config: expected the photos in {path!r} to be a list of names.")
     return content
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import log
+from operator import index
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class KMeansMerger(Merger):
     Raises:
         ValueError: If K is below 1 or above the number of locations, or if ``num_segments``
             per call is not one number per image.
+        TypeError: If a number per call is not an integer.
 
     Example:
         >>> import torch
@@ -37,9 +39,10 @@ class KMeansMerger(Merger):
 
     def __init__(self, num_segments: int = 6, seed: int = 0) -> None:
         super().__init__()
-        if num_segments < 1:
+        if not isinstance(num_segments, int) or num_segments < 1:
             raise ValueError(
-                f"Expected argument `num_segments` to be at least 1, but got {num_segments}."
+                "Expected argument `num_segments` to be an integer, at least 1, but got "
+                f"{num_segments!r}."
             )
         self.num_segments = num_segments
         self.seed = seed
@@ -60,7 +63,7 @@ class KMeansMerger(Merger):
             B proposals, the cluster means.
         """
         batch = aggregated.batch_size
-        each = [self.num_segments] * batch if num_segments is None else list(num_segments)
+        each = [self.num_segments] * batch if num_segments is None else [*map(index, num_segments)]
         if len(each) != batch:
             raise ValueError(
                 f"Expected argument `num_segments` to hold one number for each of {batch} images, "
@@ -73,7 +76,7 @@ class KMeansMerger(Merger):
                     f"locations of the grid, but got {number}."
                 )
         return [
-            self._cluster(aggregated.select(slice(image, image + 1)), int(number))
+            self._cluster(aggregated.select(slice(image, image + 1)), number)
             for image, number in enumerate(each)
         ]
 
@@ -101,16 +104,16 @@ def _plus_plus(aggregated: AggregatedAttention, number: int, generator: torch.Ge
     """
     trials = 2 + int(log(number))  # scikit-learn's choice
     first = torch.randint(aggregated.num_locations, (1,), generator=generator)
-    index, nearest = first, _squared_distances(aggregated, first)[0]
-    while len(index) < number:
+    chosen, nearest = first, _squared_distances(aggregated, first)[0]
+    while len(chosen) < number:
         weights = nearest.double().cpu()
         # All maps alike: nothing is far from what is chosen, so any map is as good.
         weights = torch.where(weights.sum() > 0, weights, torch.ones_like(weights))
         candidates = torch.multinomial(weights, trials, replacement=True, generator=generator)
         remaining = torch.minimum(_squared_distances(aggregated, candidates), nearest)
         best = int(remaining.sum(1).argmin())
-        index, nearest = torch.cat([index, candidates[best : best + 1]]), remaining[best]
-    return aggregated.rows(index.to(aggregated.device))[0]
+        chosen, nearest = torch.cat([chosen, candidates[best : best + 1]]), remaining[best]
+    return aggregated.rows(chosen.to(aggregated.device))[0]
 
 
 def _squared_distances(aggregated: AggregatedAttention, index: Tensor) -> Tensor:

@@ -300,9 +300,24 @@ def test_the_printed_configuration_reproduces_the_run(photos, tmp_path, capsys):
     assert run(photos / "photo0.png", "--out", "a", *args, "--print_config") == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     run(photos / "photo0.png", "--out", "a", *args)
-    assert run("--config", "printed.yaml", "--out", "b", photos / "photo0.png") == 0
+    assert run("--config", "printed.yaml", "--out", "b") == 0
     first, second = (tmp_path / folder / "photo0_labels.png" for folder in "ab")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_part_that_forgets_to_initialise_itself(photos, tmp_path, capsys):
+    (tmp_path / "forgetful.py").write_text(
+        "from diffsegkit import Merger\n"
+        "class Forgetful(Merger):\n"
+        "    def __init__(self, q: int = 1):\n"
+        "        self.q = q\n"
+        "    def forward(self, aggregated, *, num_segments=None):\n"
+        "        return []\n"
+    )
+    args = [photos / "photo0.png", "--out", "out", *SMALL, "--merger", "forgetful.Forgetful"]
+    assert run(*args) == 2
+    assert "(call super().__init__() first)" in capsys.readouterr().err
+    forget("forgetful")
 
 
 def test_one_segment_is_said_with_what_helps(photos, capsys):
@@ -399,7 +414,7 @@ def test_a_config_that_is_no_yaml(photos, tmp_path, capsys):
         "preset: 3": "Expected the preset to be a name, but got 3",
         "merger:": "the option 'merger' in 'bad.yaml' has no value",
         "merger: 3": "expected the name or dotted path of a Merger",
-        "photos: a.png": "to be a list",
+        "photos: a.png": "to be a list of names",
         "merger: {class_path: KMeansMerger, num_segments: 3}": "class_path and init_args alone",
         "merger: KMeansMergr": "Did you mean 'KMeansMerger'",
     }.items():

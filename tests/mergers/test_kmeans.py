@@ -79,6 +79,12 @@ def test_wrong_numbers(generator):
     aggregated = region_attention((2, 3), generator, batch=2)
     with pytest.raises(ValueError, match="at least 1, but got 0"):
         KMeansMerger(num_segments=0)
+    assert len(KMeansMerger()(aggregated, num_segments=np.array([2, 3]))) == 2
+    for wrong in (2.5, "3"):
+        with pytest.raises(ValueError, match="to be an integer, at least 1"):
+            KMeansMerger(num_segments=wrong)
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            KMeansMerger()(aggregated, num_segments=[3, wrong])
     with pytest.raises(ValueError, match="one number for each of 2 images, but got 1"):
         KMeansMerger()(aggregated, num_segments=[3])
     with pytest.raises(ValueError, match="between 1 and the 6 locations of the grid, but got 7"):
