@@ -7,28 +7,19 @@ misspelt argument means the same in both.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import ArgumentParser, Namespace
 
 from diffsegkit import registry
 from diffsegkit.errors import ComponentError, DiffSegKitError, UsageError
 from diffsegkit.images.geometry import Resize
-from diffsegkit.interfaces import Aggregator, Assigner, AttentionSource, Merger
+from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.parsing import SentenceParser, did_you_mean, one_sentence, own_parameters
+from diffsegkit.part_names import MODE, complete_part, with_paths
 from diffsegkit.presets import Preset
 from diffsegkit.segmenter import Segmenter
-
-PARTS: dict[str, type] = {
-    "source": AttentionSource,
-    "aggregator": Aggregator,
-    "merger": Merger,
-    "assigner": Assigner,
-}
-"""The four parts and their base classes."""
 
 OPTIONS = ("image_size", "resize", "antialias")
 """What a preset sets beside the parts."""
@@ -45,13 +36,13 @@ class ConfigurationParser(SentenceParser):
     """A parser in which parts may be given by their registered names, in YAML too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **{"parser_mode": _MODE, **kwargs})
+        super().__init__(*args, **{"parser_mode": MODE, **kwargs})
         self.default_parts: dict[str, str] = {}
         """The class of each part, of which ``--merger.help`` alone tells the options."""
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]  # noqa: ANN401
         """Parse a command line; see jsonargparse."""
-        return super().parse_args(_with_paths(args or [], self.default_parts), *rest, **kwargs)
+        return super().parse_args(with_paths(args or [], self.default_parts), *rest, **kwargs)
 
 
 def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[str, Any]) -> None:
@@ -104,7 +95,7 @@ def preset_configuration(preset: Preset) -> dict[str, Any]:
     if missing:
         remedy = f"pip install '{preset.extra}'" if preset.extra else "install them"
         raise ComponentError(f"This preset needs {' and '.join(missing)}: {remedy}.")
-    parts = {kind: _complete(kind, getattr(preset, kind)) for kind in PARTS}
+    parts = {kind: complete_part(kind, getattr(preset, kind)) for kind in PARTS}
     return parts | {option: getattr(preset, option) for option in OPTIONS}
 
 
@@ -233,21 +224,6 @@ def _describe_instance(part: object) -> dict[str, str]:
     return {"class_path": path, "instance": repr(part)}
 
 
-def _complete(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
-    """A part as ``class_path`` and ``init_args``, its class imported and checked."""
-    part = dict(value) if isinstance(value, Mapping) else {"class_path": value}
-    unknown = sorted(set(part) - {"class_path", "init_args"})
-    if not isinstance(part.get("init_args", {}), Mapping):
-        unknown = ["init_args"]
-    if not isinstance(part.get("class_path"), str) or unknown:
-        raise UsageError(
-            f"Expected the {kind} to be a name, a dotted path, or a mapping with class_path and "
-            f"init_args alone, but got {value!r}."
-        )
-    part["class_path"], _ = registry.resolve(kind, part["class_path"])
-    return part
-
-
 def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A preset's part, changed by what a caller gives for it."""
     if isinstance(value, Mapping) and "class_path" not in value:
@@ -258,25 +234,11 @@ def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any
             )
         return current | {"init_args": {**current.get("init_args", {}), **init_args}}
     if isinstance(value, str | Mapping):
-        return _complete(kind, value)
+        return complete_part(kind, value)
     raise UsageError(
         f"Expected the {kind} to be a name, a mapping of arguments, or an instance of "
         f"{PARTS[kind].__name__}, but got {value!r}."
     )
-
-
-_MODE = "diffsegkit"
-_NUMBERS_BY_NUMBERS = re.compile(r"\{\s*\d+:[\d.]+(?:\s*,\s*\d+:[\d.]+)*\s*\}")
-
-
-def _load_with_paths(text: str) -> Any:  # noqa: ANN401
-    """YAML, with the registered names of parts resolved wherever a part may stand."""
-    # YAML reads the 64:2 of {64:2, 32:1} as one number in base 60.
-    text = _NUMBERS_BY_NUMBERS.sub(lambda match: match[0].replace(":", ": "), text)
-    return _resolve(get_loader("yaml")(text))
-
-
-set_loader(_MODE, _load_with_paths, exceptions=(yaml.YAMLError,))
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -286,72 +248,3 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _resolve(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
-    if isinstance(value, list):
-        return [_resolve(item, depth + 1) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: _resolve_part(key, _resolve(item, depth + 1), depth) for key, item in value.items()
-    }
-
-
-def _resolve_part(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401
-    if key not in PARTS:
-        return value
-    name = value.get("class_path") if isinstance(value, dict) else value
-    if not isinstance(name, str) or "/" in name or name.endswith((".yaml", ".json")):
-        return value
-    # Deep inside, an argument may be called `source` and be something else altogether.
-    if depth and "." not in name and name not in registry.list_components(key):
-        return value
-    return _complete(key, value)
-
-
-def _with_paths(args: Sequence[str], default_parts: Mapping[str, str]) -> list[str]:
-    """A command line with ``--merger NAME`` and ``--merger.help [NAME]`` turned to dotted paths."""
-    resolved: list[str] = []
-    pending: str | None = None
-    for arg in args:
-        option, equals, value = arg.partition("=")
-        kind = _part_of(option)
-        if pending is not None and not arg.startswith("--"):
-            resolved.append(_resolve_value(pending, arg))
-            pending = None
-        elif kind is not None and equals:
-            resolved.append(f"{option}={_resolve_value(kind, value)}")
-            pending = None
-        else:
-            if pending is not None:
-                resolved += _default_of(resolved[-1], pending, default_parts)
-            resolved.append(arg)
-            pending = kind
-    if pending is not None:
-        resolved += _default_of(resolved[-1], pending, default_parts)
-    return resolved
-
-
-def _default_of(option: str, kind: str, default_parts: Mapping[str, str]) -> list[str]:
-    """What ``--merger.help`` without a name is about."""
-    return [default_parts[kind]] if option.endswith(".help") and kind in default_parts else []
-
-
-def _part_of(option: str) -> str | None:
-    """``"merger"`` for ``--merger``, ``--merger.class_path`` and ``--merger.help``."""
-    if not option.startswith("--"):
-        return None
-    path = option.removeprefix("--").removesuffix(".class_path").removesuffix(".help")
-    # A part within a part, such as --source.source, too.
-    return path.rpartition(".")[2] if all(name in PARTS for name in path.split(".")) else None
-
-
-def _resolve_value(kind: str, value: str) -> str:
-    if value.startswith("{"):
-        try:
-            return json.dumps(_resolve_part(kind, get_loader("yaml")(value)))
-        except yaml.YAMLError as error:
-            raise UsageError(f"--{kind}: {value!r} is not valid YAML: {error}") from error
-    resolved = _resolve_part(kind, value)
-    return resolved["class_path"] if isinstance(resolved, dict) else value

@@ -23,6 +23,7 @@ from diffsegkit.interfaces import (
     Proposals,
     SourceOutput,
 )
+from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.segmentation import Segmentation, close_gaps
 
 if TYPE_CHECKING:
@@ -88,13 +89,8 @@ class Segmenter(nn.Module):
         antialias: bool = False,
     ) -> None:
         super().__init__()
-        parts = {
-            "source": (source, AttentionSource),
-            "aggregator": (aggregator, Aggregator),
-            "merger": (merger, Merger),
-            "assigner": (assigner, Assigner),
-        }
-        for name, (part, base) in parts.items():
+        parts = (source, aggregator, merger, assigner)
+        for (name, base), part in zip(PARTS.items(), parts, strict=True):
             if not isinstance(part, base):
                 raise TypeError(
                     f"Expected argument `{name}` to be an instance of {base.__name__}, but got "
