@@ -4,7 +4,7 @@ Each message is one sentence: what was given, what was expected, and the remedy.
 derive from the built-in error a Python programmer would expect, so ``except ValueError`` works.
 """
 
-__all__ = ["ComponentError", "DiffSegKitError", "ImageError", "MergingError", "UsageError"]
+__all__ = ["ComponentError", "DatasetError", "DiffSegKitError", "ImageError", "MergingError", "UsageError"]
 
 
 class DiffSegKitError(Exception):
@@ -17,6 +17,10 @@ class UsageError(DiffSegKitError, ValueError):
 
 class ComponentError(UsageError, LookupError):
     """A component is unknown, ambiguous, cannot be imported, or is not of the kind asked for."""
+
+
+class DatasetError(UsageError):
+    """A data set is missing, half-copied, or not laid out as its publisher lays it out."""
 
 
 class ImageError(DiffSegKitError, ValueError):

@@ -45,6 +45,7 @@ _BASES = {
     "aggregators": "diffsegkit.interfaces:Aggregator",
     "mergers": "diffsegkit.interfaces:Merger",
     "assigners": "diffsegkit.interfaces:Assigner",
+    "datamodules": "diffsegkit.data:SegmentationDataModule",
     "presets": "diffsegkit.presets:Preset",
 }
 

@@ -44,6 +44,7 @@ API = {
     },
     "diffsegkit.errors": {
         "ComponentError": None,
+        "DatasetError": None,
         "DiffSegKitError": None,
         "ImageError": None,
         "MergingError": None,
