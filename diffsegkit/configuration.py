@@ -7,7 +7,8 @@ misspelt argument means the same in both.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
@@ -20,6 +21,7 @@ from diffsegkit.parsing import SentenceParser, did_you_mean, one_sentence, own_p
 from diffsegkit.part_names import MODE, complete_part, with_paths
 from diffsegkit.presets import Preset
 from diffsegkit.segmenter import Segmenter
+from diffsegkit.segmenters import ImageSegmenter
 
 OPTIONS = ("image_size", "resize", "antialias")
 """What a preset sets beside the parts."""
@@ -51,15 +53,23 @@ def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[
     Args:
         parser: The parser to extend with ``--source``, ``--aggregator``, ``--merger``,
             ``--assigner`` (and ``--merger.thresholds`` and so on), ``--image-size``, ``--resize``
-            and ``--antialias``.
+            and ``--antialias``, and ``--segmenter`` for a whole method instead.
         configuration: The defaults, as :func:`preset_configuration` gives them.
     """
     for kind, base in PARTS.items():
-        parser.default_parts[kind] = configuration[kind]["class_path"]
-        group = parser.add_argument_group(
-            f"{kind} options", _describe(kind, parser.default_parts[kind])
-        )
-        group.add_argument(f"--{kind}", type=base, metavar="NAME", help=_HELP[kind])
+        description, accepted = "Required: the preset leaves it open.", base | None
+        if kind in configuration:
+            parser.default_parts[kind] = configuration[kind]["class_path"]
+            description, accepted = _describe(kind, parser.default_parts[kind]), base
+        group = parser.add_argument_group(f"{kind} options", description)
+        group.add_argument(f"--{kind}", type=accepted, metavar="NAME", help=_HELP[kind])
+    group = parser.add_argument_group("segmenter options", "A whole method in place of the parts.")
+    group.add_argument(
+        "--segmenter",
+        type=ImageSegmenter | None,
+        metavar="NAME",
+        help="A method without attention; `diffsegkit list segmenters`.",
+    )
     group = parser.add_argument_group("size options")
     group.add_argument(
         "--image-size",
@@ -86,7 +96,8 @@ def preset_configuration(preset: Preset) -> dict[str, Any]:
         preset: The preset.
 
     Returns:
-        ``{"source": {"class_path": ..., "init_args": {...}}, ..., "image_size": ...}``.
+        ``{"source": {"class_path": ..., "init_args": {...}}, ..., "image_size": ...}``, without a
+        source if the preset leaves it open.
 
     Raises:
         ComponentError: If a part is unknown, cannot be imported, or needs a missing package.
@@ -95,7 +106,8 @@ def preset_configuration(preset: Preset) -> dict[str, Any]:
     if missing:
         remedy = f"pip install '{preset.extra}'" if preset.extra else "install them"
         raise ComponentError(f"This preset needs {' and '.join(missing)}: {remedy}.")
-    parts = {kind: complete_part(kind, getattr(preset, kind)) for kind in PARTS}
+    given = {kind: getattr(preset, kind) for kind in PARTS}
+    parts = {kind: complete_part(kind, part) for kind, part in given.items() if part is not None}
     return parts | {option: getattr(preset, option) for option in OPTIONS}
 
 
@@ -112,6 +124,28 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
     Raises:
         UsageError: If something is unknown or has a wrong type.
     """
+    if isinstance(preset, str):
+        preset = load_preset(preset)
+    if not isinstance(preset, Preset):
+        raise UsageError(f"Expected a preset or its name, but got {preset!r}.")
+    return segmenter_from_configuration(preset_configuration(preset), overrides)
+
+
+def segmenter_from_configuration(
+    defaults: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> Segmenter:
+    """Build a segmenter from plain data.
+
+    Args:
+        defaults: As :func:`preset_configuration` gives them.
+        overrides: As :meth:`Segmenter.from_preset` takes them.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        UsageError: If something is unknown or has a wrong type.
+    """
     unknown = sorted(set(overrides) - {*PARTS, *OPTIONS})
     if unknown:
         known = [*PARTS, *OPTIONS]
@@ -119,11 +153,6 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
             f"There is no {unknown[0]!r} to override{did_you_mean(unknown[0], known)} The "
             f"overrides are {', '.join(known)}."
         )
-    if isinstance(preset, str):
-        preset = load_preset(preset)
-    if not isinstance(preset, Preset):
-        raise UsageError(f"Expected a preset or its name, but got {preset!r}.")
-    defaults = preset_configuration(preset)
     configuration = dict(defaults)
     instances = {}
     for name, value in overrides.items():
@@ -133,7 +162,7 @@ def segmenter_from_preset(preset: str | Preset, overrides: Mapping[str, Any]) ->
             # A class from a notebook or a function has no path to be found by.
             instances[name] = value()
         elif name in PARTS:
-            configuration[name] = _overridden(name, configuration[name], _plain(value))
+            configuration[name] = _overridden(name, configuration.get(name, {}), _plain(value))
         else:
             configuration[name] = _plain(value)
     parser = ConfigurationParser()
@@ -172,6 +201,28 @@ def load_preset(name: str) -> Preset:
     return preset
 
 
+def build_method(parser: ArgumentParser, parsed: Namespace) -> Segmenter | ImageSegmenter:
+    """Construct what a parsed configuration describes: a whole method if it names one, or parts.
+
+    Args:
+        parser: The parser that parsed it.
+        parsed: What it gave; what has nothing to do with segmenters is not looked at.
+
+    Returns:
+        A segmenter that carries its resolved configuration.
+
+    Raises:
+        UsageError: If an argument is refused, or the source is open.
+    """
+    if parsed.segmenter is None:
+        return build_segmenter(parser, parsed)
+    with _refusals_as_usage_errors():
+        method: ImageSegmenter = parser.instantiate(_only(parsed, ["segmenter"])).segmenter
+        repr(method)
+    method.configuration = {"segmenter": _as_plain(parser, parsed)["segmenter"]}
+    return method
+
+
 def build_segmenter(
     parser: ArgumentParser, parsed: Namespace, instances: Mapping[str, Any] | None = None
 ) -> Segmenter:
@@ -186,29 +237,50 @@ def build_segmenter(
         A segmenter that carries its resolved configuration.
 
     Raises:
-        UsageError: If a part refuses its arguments.
+        UsageError: If a part refuses its arguments, or the source is open.
     """
     instances = instances or {}
-    for name in instances:
-        del parsed[name]
-    try:
-        built = parser.instantiate(parsed)
+    wanted = [kind for kind in PARTS if kind not in instances]
+    for kind in wanted:
+        if parsed[kind] is None:
+            raise UsageError(
+                f"Expected a {kind}, which this preset leaves open: give --{kind} NAME (or dotted "
+                f"path), or from Python {kind}=...; `diffsegkit list {kind}s` shows what there is."
+            )
+    with _refusals_as_usage_errors():
+        built = parser.instantiate(_only(parsed, [*wanted, *OPTIONS]))
         parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
         repr(segmenter)  # what torch needs of every part, a part without super().__init__() lacks
+    plain = _as_plain(parser, parsed)
+    segmenter.configuration = {
+        name: plain[name] if name not in instances else _describe_instance(instances[name])
+        for name in (*PARTS, *OPTIONS)
+    }
+    return segmenter
+
+
+def _only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
+    return Namespace(**{key: parsed[key] for key in keys})
+
+
+def _as_plain(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(parser.dump(parsed, format="json", skip_validation=True))
+    return plain
+
+
+@contextmanager
+def _refusals_as_usage_errors() -> Iterator[None]:
+    """What a constructor raises about its arguments, as something the user can put right."""
+    try:
+        yield
     except DiffSegKitError:
         raise
     except (AttributeError, TypeError, ValueError) as error:
         forgotten = "Module.__init__()" in str(error) or "attribute '_modules'" in str(error)
         hint = " (call super().__init__() first)" if forgotten else ""
         raise UsageError(one_sentence(str(error)) + hint) from error
-    plain = json.loads(parser.dump(parsed, format="json", skip_validation=True))
-    segmenter.configuration = {
-        name: plain[name] if name not in instances else _describe_instance(instances[name])
-        for name in (*PARTS, *OPTIONS)
-    }
-    return segmenter
 
 
 def _describe(kind: str, class_path: str) -> str:

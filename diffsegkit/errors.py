@@ -4,7 +4,14 @@ Each message is one sentence: what was given, what was expected, and the remedy.
 derive from the built-in error a Python programmer would expect, so ``except ValueError`` works.
 """
 
-__all__ = ["ComponentError", "DatasetError", "DiffSegKitError", "ImageError", "MergingError", "UsageError"]
+__all__ = [
+    "ComponentError",
+    "DatasetError",
+    "DiffSegKitError",
+    "ImageError",
+    "MergingError",
+    "UsageError",
+]
 
 
 class DiffSegKitError(Exception):

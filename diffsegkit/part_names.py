@@ -16,6 +16,9 @@ from diffsegkit import registry
 from diffsegkit.errors import UsageError
 from diffsegkit.interfaces.parts import PARTS
 
+_KIND_OF = {**{part: part for part in PARTS}, "segmenter": "segmenter", "data": "datamodule"}
+"""Which kind of component each key names, on a command line and in YAML."""
+
 
 def complete_part(kind: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     """A part as ``class_path`` and ``init_args``, its class imported and checked."""
@@ -59,15 +62,16 @@ def _resolve(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
 
 
 def _resolve_part(key: str, value: Any, depth: int = 0) -> Any:  # noqa: ANN401
-    if key not in PARTS:
+    if key not in _KIND_OF:
         return value
     name = value.get("class_path") if isinstance(value, dict) else value
     if not isinstance(name, str) or "/" in name or name.endswith((".yaml", ".json")):
         return value
     # Deep inside, an argument may be called `source` and be something else altogether.
-    if depth and "." not in name and name not in registry.list_components(key):
+    kind = _KIND_OF[key]
+    if depth and "." not in name and name not in registry.list_components(kind):
         return value
-    return complete_part(key, value)
+    return complete_part(kind, value)
 
 
 def with_paths(args: Sequence[str], default_parts: Mapping[str, str]) -> list[str]:
@@ -104,7 +108,7 @@ def _part_of(option: str) -> str | None:
         return None
     path = option.removeprefix("--").removesuffix(".class_path").removesuffix(".help")
     # A part within a part, such as --source.source, too.
-    return path.rpartition(".")[2] if all(name in PARTS for name in path.split(".")) else None
+    return path.rpartition(".")[2] if all(name in _KIND_OF for name in path.split(".")) else None
 
 
 def _resolve_value(kind: str, value: str) -> str:

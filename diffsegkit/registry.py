@@ -34,6 +34,7 @@ GROUPS = {
     "aggregators": "diffsegkit.aggregators",
     "mergers": "diffsegkit.mergers",
     "assigners": "diffsegkit.assigners",
+    "segmenters": "diffsegkit.segmenters",
     "datamodules": "diffsegkit.datamodules",
     "presets": "diffsegkit.presets",
 }
@@ -45,6 +46,7 @@ _BASES = {
     "aggregators": "diffsegkit.interfaces:Aggregator",
     "mergers": "diffsegkit.interfaces:Merger",
     "assigners": "diffsegkit.interfaces:Assigner",
+    "segmenters": "diffsegkit.segmenters:ImageSegmenter",
     "datamodules": "diffsegkit.data:SegmentationDataModule",
     "presets": "diffsegkit.presets:Preset",
 }
@@ -55,8 +57,8 @@ class Component:
     """A component as its distribution's metadata describes it, not imported.
 
     Args:
-        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``, ``"datamodules"``
-            or ``"presets"``.
+        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``, ``"segmenters"``,
+            ``"datamodules"`` or ``"presets"``.
         name: What to ask for it by.
         target: Where it is, ``"package.module:Object"``.
         distribution: The installed distribution it belongs to.
@@ -81,7 +83,7 @@ def list_components(kind: str | None = None, pattern: str = "*") -> list[str]:
     """Names of the installed components, plugins included.
 
     Args:
-        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``,
+        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``, ``"segmenters"``,
             ``"datamodules"`` or ``"presets"`` (the singular will do); all kinds by default.
         pattern: What the names must match, ``*`` and ``?`` being wildcards; without a wildcard,
             what they must contain. Case does not count.

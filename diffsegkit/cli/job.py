@@ -1,12 +1,12 @@
 """Segment and save many photos: batches, progress, and what failed."""
 
 import errno
-import hashlib
 import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from rich.text import Text
 from torch import Tensor
 
 from diffsegkit.cli.explain import explain, is_out_of_memory
-from diffsegkit.cli.photos import Photo, read_record
+from diffsegkit.cli.photos import Photo
 from diffsegkit.errors import DiffSegKitError
 from diffsegkit.images import load_image
+from diffsegkit.manifest import Entry, Manifest, digest, file_digest
 from diffsegkit.segmentation import Segmentation
 from diffsegkit.segmenter import Segmenter
+from diffsegkit.segmenters import ImageSegmenter
 
 _LINES = 20  # with more photos than this, no line for each
 _logger = logging.getLogger("diffsegkit")
@@ -45,22 +47,33 @@ class Job:
         metadata: What each JSON says about the run.
     """
 
-    segmenter: Segmenter
+    segmenter: Segmenter | ImageSegmenter
     directory: Path
     batch_size: int
     metadata: Mapping[str, Any]
     _failures: list[str] = field(default_factory=list, init=False)
 
-    def is_done(self, photo: Photo) -> bool:
-        """Whether all results of this very photo with these very options are there."""
-        outputs = Segmentation.paths(self.directory, photo.stem)
-        record = read_record(outputs[-1])
-        return (
-            bool(record)
-            and all(path.exists() for path in outputs)
-            and all(record.get(key) == self.metadata[key] for key in ("configuration", "dtype"))
-            and record.get("photo", {}).get("sha256") == _sha256(photo.path)
-        )
+    @cached_property
+    def _configuration(self) -> str:
+        """Names what a result depends on beside the photo."""
+        return digest({key: self.metadata[key] for key in ("configuration", "dtype")})
+
+    def not_done(self, photos: Sequence[Photo]) -> list[Photo]:
+        """Without those whose results with these very options are there.
+
+        Args:
+            photos: Which.
+        """
+        manifest = Manifest(self.directory)
+        return [
+            photo
+            for photo in photos
+            if not manifest.is_done(
+                photo.stem,
+                sha256=file_digest(photo.path),
+                configuration=self._configuration,
+            )
+        ]
 
     def run(self, photos: Sequence[Photo]) -> tuple[int, list[str]]:
         """Segment and save.
@@ -76,18 +89,22 @@ class Job:
         """
         self._failures.clear()
         done = 0
-        with _progress(visible=len(photos) > 1) as progress:
+        with (
+            Manifest(self.directory).journal() as journal,
+            _progress(visible=len(photos) > 1) as progress,
+        ):
             task = progress.add_task("", total=len(photos))
             for start in range(0, len(photos), self.batch_size):
                 batch = photos[start : start + self.batch_size]
-                for photo, segmentation in self._segment(batch):
+                for photo, segmentation, entry in self._segment(batch):
+                    journal.append(asdict(entry))
                     done += 1
                     if len(photos) <= _LINES:
                         print(self._line(photo, segmentation))  # noqa: T201
                 progress.advance(task, len(batch))
         return done, list(self._failures)
 
-    def _segment(self, photos: Sequence[Photo]) -> list[tuple[Photo, Segmentation]]:
+    def _segment(self, photos: Sequence[Photo]) -> list[tuple[Photo, Segmentation, Entry]]:
         """Segment and save a batch; a photo that fails is noted and costs the others nothing."""
         start = time.perf_counter()
         loaded = [(photo, image) for photo in photos if (image := self._load(photo)) is not None]
@@ -110,17 +127,25 @@ class Job:
         results = []
         for (photo, image), segmentation in zip(loaded, segmentations, strict=True):
             timed = replace(segmentation, times={"read": read, **segmentation.times})
-            source = {"path": str(photo.path), "sha256": _sha256(photo.path)}
+            sha256 = file_digest(photo.path)
+            source = {"path": str(photo.path), "sha256": sha256}
             metadata = {"photo": source, **self.metadata}
             try:
-                timed.save(self.directory, photo.stem, image=image, metadata=metadata)
+                files = timed.save(self.directory, photo.stem, image=image, metadata=metadata)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     # No other photo would fare better; a write does not know where it was.
                     raise OSError(error.errno, error.strerror, str(self.directory)) from error
                 self._note(photo, f"{str(photo.path)!r}: {explain(error)}")
                 continue
-            results.append((photo, timed))
+            entry = Entry(
+                id=photo.stem,
+                sha256=sha256 or "",
+                configuration=self._configuration,
+                files=[file.name for file in files],
+                num_segments=timed.num_segments,
+            )
+            results.append((photo, timed, entry))
         return results
 
     def _load(self, photo: Photo) -> Tensor | None:
@@ -135,19 +160,13 @@ class Job:
         if number > 1:
             return f"{photo.path}: {number} segments"
         remedy = "; smaller --merger.thresholds would separate more"
-        return f"{photo.path}: 1 segment{remedy * hasattr(self.segmenter.merger, 'thresholds')}"
+        has_thresholds = hasattr(getattr(self.segmenter, "merger", None), "thresholds")
+        return f"{photo.path}: 1 segment{remedy * has_thresholds}"
 
     def _note(self, photo: Photo, failure: str) -> None:
         """Remember a failure; with ``--debug``, show where the error that is being handled was."""
         _logger.debug("%s", photo.path, exc_info=True)
         self._failures.append(failure)
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def _progress(visible: bool) -> Progress:

@@ -1,29 +1,32 @@
 """``diffsegkit segment``: photos in, label maps, overlays and JSON out."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import yaml
 
+from diffsegkit.cli.arguments import (
+    chosen_preset,
+    config_first,
+    find_device,
+    named_preset,
+    read_config,
+    typed_options,
+    writable_folder,
+)
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.cli.job import Job
 from diffsegkit.cli.photos import check_outputs, find_photos
 from diffsegkit.configuration import (
     ConfigurationParser,
     add_segmenter_arguments,
-    build_segmenter,
-    load_preset,
+    build_method,
     preset_configuration,
 )
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
-from diffsegkit.presets import AFFINITY, Preset
-
-_DEFAULT_PRESET = "affinity"
 
 _USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
@@ -49,12 +52,13 @@ def run(args: list[str]) -> int:
     Returns:
         0, or 1 if a photo failed.
     """
-    args = _config_first(args)
-    preset = _chosen_preset(args)
+    args = config_first(args)
+    preset = chosen_preset(args)
+    photos_of_configs = _photos_of_configs(args)
     parser = _parser(preset)
     options = parser.parse_args(args)
     # Absent positional arguments are empty, and would hide those of the file.
-    named = options.photos or _photos_of_config(args)
+    named = options.photos or photos_of_configs
     if not named:
         raise UsageError(f"Expected at least one photo, folder or glob: {_USAGE}.")
     if not options.out:
@@ -64,11 +68,11 @@ def run(args: list[str]) -> int:
     directory = Path(options.out).expanduser()
     photos, problems = find_photos(named)
     check_outputs(photos, directory)
-    device = _device(options.device)
-    segmenter = build_segmenter(parser, options).to(device)
+    device = find_device(options.device)
+    segmenter = build_method(parser, options).to(device)
     if options.dtype != "auto":
         segmenter.to(getattr(torch, options.dtype))
-    _make_writable(directory, options.out)
+    writable_folder(options.out)
     job = Job(
         segmenter=segmenter,
         directory=directory,
@@ -81,7 +85,7 @@ def run(args: list[str]) -> int:
             "versions": versions(),
         },
     )
-    todo = [photo for photo in photos if not (options.skip_existing and job.is_done(photo))]
+    todo = job.not_done(photos) if options.skip_existing else photos
     if len(todo) < len(photos):
         print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")  # noqa: T201
     done, failures = job.run(todo)
@@ -146,105 +150,20 @@ def _parser(preset: str) -> ConfigurationParser:
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="Photos at a time.")
     add_debug(parser)
-    add_segmenter_arguments(parser, preset_configuration(_load_preset(preset)))
+    add_segmenter_arguments(parser, preset_configuration(named_preset(preset)))
     return parser
 
 
-def _load_preset(name: str) -> Preset:
-    # The default by itself, so that no plugin with a preset of that name can stand in the way.
-    return AFFINITY if name == _DEFAULT_PRESET else load_preset(name)
-
-
-def _chosen_preset(args: Sequence[str]) -> str:
-    """The preset, which must be known before parsing: its parts are the parser's defaults."""
-    chosen = _DEFAULT_PRESET
-    for option, value in _options(args):
-        if option == "--config" and Path(value).is_file():
-            chosen = _read_config(value).get("preset", chosen)
-            if not isinstance(chosen, str):
-                raise UsageError(f"Expected the preset to be a name, but got {chosen!r}.")
-        if option == "--preset":
-            chosen = value
-    return chosen
-
-
-def _photos_of_config(args: Sequence[str]) -> list[str]:
-    photos: list[str] = []
-    for option, value in _options(args):
-        if option == "--config":
-            photos = _read_config(value).get("photos", photos)
-    return photos
-
-
-def _read_config(path: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config: {path!r} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"--config: expected {path!r} to hold options, as --print_config prints them, but got "
-            f"{content!r}."
-        )
-    for option, value in content.items():
-        if value is None:
-            raise UsageError(f"--config: the option {option!r} in {path!r} has no value.")
-    photos = content.get("photos", [])
-    if not isinstance(photos, list) or not all(isinstance(photo, str) for photo in photos):
-        raise UsageError(f"--config: expected the photos in {path!r} to be a list of names.")
-    return content
-
-
-def _config_first(args: Sequence[str]) -> list[str]:
-    """The same command line with ``--config`` in front: whatever is typed beats the file."""
-    configs: list[str] = []
-    rest: list[str] = []
-    remaining = iter(args)
-    for arg in remaining:
-        if arg == "--config":
-            configs += [arg, *([value] if (value := next(remaining, None)) is not None else [])]
-        else:
-            (configs if arg.startswith("--config=") else rest).append(arg)
-    return configs + rest
-
-
-def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """``--name value`` and ``--name=value`` alike."""
-    for index, arg in enumerate(args):
-        option, equals, value = arg.partition("=")
-        if equals:
-            yield option, value
-        elif index + 1 < len(args):
-            yield arg, args[index + 1]
-
-
-def _make_writable(directory: Path, out: str) -> None:
-    """Make the folder for the results, and be sure that it takes them, before any work is done."""
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"Expected --out to be a folder that can be written to, but {out!r} is not: "
-            f"{error.strerror}."
-        ) from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type == "meta":  # it has shapes and no values
-            raise RuntimeError(name)
-        torch.empty(0, device=device)
-    # Which error an absent device raises depends on how torch was built.
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"The device {name!r} cannot be used here; see `diffsegkit doctor`, or use "
-            "--device cpu."
-        ) from error
-    return device
+def _photos_of_configs(args: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for option, path in typed_options(args):
+        if option != "--config" or not Path(path).is_file():
+            continue
+        content = read_config(path)
+        for name, value in content.items():
+            if value is None and name != "segmenter":
+                raise UsageError(f"--config: the option {name!r} in {path!r} has no value.")
+        found = content.get("photos", found)
+        if not isinstance(found, list) or not all(isinstance(photo, str) for photo in found):
+            raise UsageError(f"--config: expected the photos in {path!r} to be a list of names.")
+    return found

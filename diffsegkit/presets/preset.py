@@ -32,7 +32,7 @@ class Preset:
 
     Args:
         summary: One sentence: what it is and where its numbers come from.
-        source: The attention source, see :func:`part`.
+        source: The attention source, see :func:`part`; None leaves it to whoever uses the preset.
         aggregator: The aggregator.
         merger: The merger, with thresholds that suit the source.
         assigner: The assigner.
@@ -45,7 +45,7 @@ class Preset:
     """
 
     summary: str
-    source: Part
+    source: Part | None
     aggregator: Part = field(
         default_factory=lambda: part("diffsegkit.aggregators.ResolutionAggregator")
     )
