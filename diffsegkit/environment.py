@@ -1,9 +1,14 @@
 """What a result was computed with."""
 
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-_PACKAGES = ("diffsegkit", "torch", "triton", "kornia", "numpy", "pillow", "jsonargparse")
+_PACKAGES = (
+    "diffsegkit", "torch", "lightning", "torchmetrics", "triton", "kornia", "numpy", "scipy",
+    "scikit-image", "pillow", "jsonargparse",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -15,3 +20,27 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def git_state(folder: Path) -> dict[str, str | bool] | None:
+    """The commit that is checked out in a folder, and whether files differ from it.
+
+    Args:
+        folder: Anywhere in a repository.
+
+    Returns:
+        ``commit`` (hexadecimal) and ``changed``; None outside a repository, or without git.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": changed}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    found = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30
+    )
+    return found.stdout.strip()

@@ -8,7 +8,6 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from diffsegkit.files import temporary_name, write_atomically
 from diffsegkit.images.geometry import CropBox
 from diffsegkit.images.loading import ImageLike
 from diffsegkit.interfaces import Proposals
@@ -160,6 +160,19 @@ class Segmentation:
             overlay_path.unlink(missing_ok=True)  # of an earlier result
         return list(files)
 
+    def save_labels(self, path: str | os.PathLike[str]) -> None:
+        """Write the label map alone, as a grey PNG whose values are the ids.
+
+        Args:
+            path: The file, complete or absent afterwards; its folder is made if need be.
+
+        Raises:
+            ValueError: If there are more segments than 16 bits can tell apart.
+            OSError: If the file cannot be written.
+        """
+        labels = Image.fromarray(self._compact_labels())
+        write_atomically(Path(path), lambda file: labels.save(file, format="PNG"))
+
     @staticmethod
     def paths(directory: Path, stem: str) -> tuple[Path, Path, Path]:
         """The label map, overlay and JSON that :meth:`save` writes, in this order."""
@@ -249,8 +262,7 @@ def _write_together(files: Mapping[Path, Callable[[IO[bytes]], Any]]) -> None:
     placed: list[Path] = []
     try:
         for path, write in files.items():
-            # The name is short, because that of a photo may be as long as names can be.
-            staged[path] = path.with_name(f".diffsegkit-{uuid4().hex}")
+            staged[path] = temporary_name(path)
             with staged[path].open("xb") as file:
                 write(file)
         path.unlink(missing_ok=True)

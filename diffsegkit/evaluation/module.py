@@ -1,0 +1,299 @@
+"""Any method on any data set, as a LightningModule."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from diffsegkit.data import IGNORE, Sample, SegmentationDataModule
+from diffsegkit.errors import UsageError
+from diffsegkit.evaluation.protocol import Background, Protocol, ProtocolName, Variant, measure
+from diffsegkit.evaluation.results import Results, write_results
+from diffsegkit.evaluation.run_folder import RunFolder
+from diffsegkit.journal import Journal
+from diffsegkit.segmentation import Segmentation
+
+Need = Literal["LD", "UA", "AX"]
+KnownNumber = Literal["none", "target", "mean"]
+
+
+class EvaluationModule(LightningModule):
+    """Segments a data set and scores it by a protocol; or only segments it.
+
+    ``Trainer.test`` scores: each image is measured once, by one process, and what was measured
+    goes to a journal; at the end every process rebuilds the metrics from all of it, in the order
+    of the data. So the numbers do not depend on how many processes there were, on batches, or on
+    interruptions. ``Trainer.predict`` gives a list of :class:`~diffsegkit.Segmentation` per batch,
+    for :class:`~diffsegkit.evaluation.LabelMapWriter` to write.
+
+    Args:
+        methods: What is evaluated, by the names that results have: each a ``Segmenter`` or an
+            ``ImageSegmenter``. One segmenter alone is called ``"method"``.
+        directory: The folder of the run: journal, results, pictures.
+        protocol: The data's own by default, see :class:`Protocol`.
+        variant: See :class:`Protocol`.
+        background: See :class:`Protocol`.
+        num_segments: What methods are told of the ground truth: ``"none"``; ``"target"``: the
+            number of classes (or regions) of each image, for K-Means-S; ``"mean"``: their mean over
+            the data set, rounded, for K-Means-C. Results say so.
+        needs: What the methods need beyond the image: ``"LD"`` language dependency, ``"UA"``
+            unsupervised adaptation to the data set, ``"AX"`` auxiliary images; the columns of the
+            paper's tables.
+        pictures: How many of the best, median and worst images each are drawn.
+        resume: Whether to go on with an interrupted run in ``directory``.
+        metadata: What else the results say, such as the configuration.
+
+    Raises:
+        UsageError: If an argument is unknown, or there is no method.
+    """
+
+    def __init__(
+        self,
+        methods: nn.Module | Mapping[str, nn.Module],
+        directory: str | Path,
+        *,
+        protocol: ProtocolName | None = None,
+        variant: Variant = "original",
+        background: Background = "class",
+        num_segments: KnownNumber = "none",
+        needs: Sequence[Need] = (),
+        pictures: int = 1,
+        resume: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(methods, nn.Module):
+            methods = {"method": methods}
+        if not methods:
+            raise UsageError("Expected at least one method to evaluate, but got none.")
+        for name, value, choices in (
+            *(("needs", need, Need) for need in needs),
+            ("num_segments", num_segments, KnownNumber),
+        ):
+            if value not in get_args(choices):
+                raise UsageError(
+                    f"Expected argument `{name}` to be one of {get_args(choices)}, but got "
+                    f"{value!r}."
+                )
+        if pictures < 0:
+            raise UsageError(f"Expected argument `pictures` to be at least 0, but got {pictures}.")
+        # Names may hold what names of submodules may not, such as a dot.
+        self._names = list(methods)
+        self._methods = nn.ModuleList(methods.values())
+        self.folder = RunFolder(Path(directory))
+        self.protocol: ProtocolName | None = protocol
+        self.variant: Variant = variant
+        self.background: Background = background
+        self.num_segments: KnownNumber = num_segments
+        self.needs = list(needs)
+        self.pictures = pictures
+        self.resume = resume
+        self.metadata = dict(metadata or {})
+        self._journal: Journal | None = None
+        self._mean_number: int | None = None
+
+    @property
+    def methods(self) -> dict[str, nn.Module]:
+        """What is evaluated, by name."""
+        return dict(zip(self._names, self._methods, strict=True))
+
+    def protocol_for(self, data: SegmentationDataModule) -> Protocol:
+        """The protocol by which the data are scored.
+
+        Args:
+            data: The data set.
+        """
+        name = self.protocol or data.protocol
+        return Protocol(cast("ProtocolName", name), self.variant, self.background)
+
+    def description(self, data: SegmentationDataModule) -> dict[str, Any]:
+        """Everything that the numbers depend on, as plain data.
+
+        Args:
+            data: The data set, after its ``setup``.
+        """
+        return {
+            "methods": {
+                name: dict(getattr(method, "configuration", {})) or repr(method)
+                for name, method in self.methods.items()
+            },
+            "data": data.describe(),
+            "protocol": self.protocol_for(data).describe(),
+            "num_segments": self.num_segments,
+            "dtype": self.metadata.get("dtype", "auto"),
+            "seed": self.metadata.get("seed"),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Begin or go on with the run, on all processes at once; a hook of Lightning.
+
+        Args:
+            stage: ``"test"`` or ``"predict"``.
+        """
+        data = self._data()
+        if self.num_segments == "mean":
+            number = _mean_number(data) if self.trainer.is_global_zero else 0
+            self._mean_number = self.trainer.strategy.broadcast(number)
+        if stage != "test":
+            return
+        self.protocol_for(data).metrics(data)  # raises where data and protocol do not fit
+        if self.trainer.is_global_zero:
+            self.folder.begin(self.description(data), resume=self.resume)
+        # Nobody may look before the old journal is gone, nor write before all have looked.
+        self.trainer.strategy.barrier("begun")
+        data.skip([record["id"] for record in self.folder.records()])
+        self.trainer.strategy.barrier("looked")
+        self._journal = self.folder.journal(self.global_rank)
+
+    def transfer_batch_to_device(
+        self,
+        batch: list[Sample],
+        device: torch.device,  # noqa: ARG002
+        dataloader_idx: int,  # noqa: ARG002
+    ) -> list[Sample]:
+        """Leave photos where they are: a method moves what it needs, at the size it needs.
+
+        Args:
+            batch: The samples.
+            device: Not looked at.
+            dataloader_idx: Not looked at.
+        """
+        return batch
+
+    def test_step(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
+        """Measure a batch.
+
+        Args:
+            batch: Samples with annotations; a process that has no more has none.
+            batch_idx: Not looked at.
+        """
+        if not batch:
+            return
+        data = self._data()
+        protocol = self.protocol_for(data)
+        metrics = protocol.metrics(data)
+        found: list[dict[str, Any]] = [{} for _ in batch]
+        for name, method in self.methods.items():
+            segmentations = self._segment(method, batch)
+            for sample, segmentation, of_image in zip(batch, segmentations, found, strict=True):
+                labels = _fitting(segmentation.labels.cpu(), sample)
+                of_image[name] = {
+                    "num_segments": segmentation.num_segments,
+                    "times_ms": {key: round(ms, 3) for key, ms in segmentation.times.items()},
+                    "statistics": measure(
+                        metrics, labels, sample.annotations, protocol.name == "region"
+                    ),
+                }
+        assert self._journal is not None  # setup made it
+        for sample, of_image in zip(batch, found, strict=True):
+            self._journal.append({"id": sample.id, "methods": of_image})
+
+    def on_test_epoch_end(self) -> None:
+        """Rebuild the metrics from what all processes measured; the first writes the results."""
+        assert self._journal is not None
+        self._journal.close()
+        self.trainer.strategy.barrier("measured")
+        data = self._data()
+        protocol = self.protocol_for(data)
+        records = self.folder.complete_records(data.ids)
+        results = {
+            name: Results.from_records(name, records, protocol.metrics(data), protocol, data)
+            for name in self.methods
+        }
+        prefix = {name: f"{name}/" if len(results) > 1 else "" for name in results}
+        self.log_dict(
+            {
+                f"{prefix[name]}{metric}": value
+                for name, result in results.items()
+                for metric, value in result.scores.items()
+            },
+            rank_zero_only=True,
+        )
+        if self.trainer.is_global_zero:
+            write_results(self, data, results)
+        self.trainer.strategy.barrier("written")
+
+    def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Segmentation]:  # noqa: ARG002
+        """Segment a batch with the one method.
+
+        Args:
+            batch: Samples, with or without annotations; maybe none.
+            batch_idx: Not looked at.
+
+        Returns:
+            One segmentation per sample.
+
+        Raises:
+            UsageError: If there are several methods.
+        """
+        if len(self._methods) > 1:
+            raise UsageError(f"Expected one method to predict with, but got {self._names}.")
+        return self._segment(self._methods[0], batch) if batch else []
+
+    def segment_samples(self, name: str, samples: Sequence[Sample]) -> list[Tensor]:
+        """Label maps of some samples, for pictures.
+
+        Args:
+            name: The method.
+            samples: Which.
+
+        Returns:
+            ``(H, W)`` int64 on the CPU, one per sample.
+        """
+        method = self.methods[name]
+        return [self._segment(method, [sample])[0].labels.cpu() for sample in samples]
+
+    def _segment(self, method: nn.Module, batch: Sequence[Sample]) -> list[Segmentation]:
+        numbers: list[int] | None = None
+        if self.num_segments == "target":
+            numbers = [_number_in(sample) for sample in batch]
+        elif self.num_segments == "mean":
+            assert self._mean_number is not None  # setup found it
+            numbers = [self._mean_number] * len(batch)
+        images = [sample.image for sample in batch]
+        segmentations: list[Segmentation] = method(
+            images, num_segments=numbers, batch_size=len(batch)
+        )
+        return segmentations
+
+    def _data(self) -> SegmentationDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SegmentationDataModule):
+            raise UsageError(
+                "Expected `datamodule` to be a SegmentationDataModule, but got "
+                f"{type(data).__name__}; see diffsegkit.data."
+            )
+        return data
+
+
+def _fitting(labels: Tensor, sample: Sample) -> Tensor:
+    """The label map, if it has the size of what it is compared with."""
+    if not sample.annotations:
+        raise UsageError(
+            f"The image {sample.id!r} has no ground truth to score with; use `diffsegkit predict`."
+        )
+    expected = tuple(sample.annotations[0].shape)
+    if tuple(labels.shape) != expected:
+        raise UsageError(
+            f"The label map of {sample.id!r} has {tuple(labels.shape)} pixels and its ground truth "
+            f"{expected}; let the data crop (--data.crop 512), not the segmenter (--resize fit)."
+        )
+    return labels
+
+
+def _number_in(sample: Sample) -> int:
+    """How many classes, or regions as annotators see them on average, an image has."""
+    if not sample.annotations:
+        raise UsageError(
+            f"The image {sample.id!r} has no ground truth to count; use --model.num_segments none."
+        )
+    numbers = [int((each.unique() != IGNORE).sum()) for each in sample.annotations]
+    return max(1, round(sum(numbers) / len(numbers)))
+
+
+def _mean_number(data: SegmentationDataModule) -> int:
+    numbers = [_number_in(data.load(index)) for index in range(len(data.ids))]
+    return max(1, round(sum(numbers) / len(numbers)))
