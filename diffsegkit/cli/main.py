@@ -19,6 +19,9 @@ from diffsegkit.parsing import SentenceParser, did_you_mean
 
 COMMANDS = {
     "segment": "Segment photos: label map, overlay and JSON for each.",
+    "test": "Score a method on a data set by a named protocol.",
+    "predict": "Write the label maps of a data set.",
+    "sweep": "Score many variants on the same attention.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }

@@ -162,6 +162,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return [record.id for record in self._found()]
 
     @property
+    def paths(self) -> list[Path]:
+        """The images, in the order of :attr:`ids`."""
+        return [record.image for record in self._found()]
+
+    @property
     def expected(self) -> int | None:
         """How many images the split officially has, if that is known."""
         return self.splits.get(self.split)

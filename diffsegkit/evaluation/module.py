@@ -44,6 +44,7 @@ class EvaluationModule(LightningModule):
             paper's tables.
         pictures: How many of the best, median and worst images each are drawn.
         resume: Whether to go on with an interrupted run in ``directory``.
+        table: The ``results.csv`` that gets a row per method; beside ``directory`` by default.
         metadata: What else the results say, such as the configuration.
 
     Raises:
@@ -62,6 +63,7 @@ class EvaluationModule(LightningModule):
         needs: Sequence[Need] = (),
         pictures: int = 1,
         resume: bool = False,
+        table: str | Path | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -84,6 +86,7 @@ class EvaluationModule(LightningModule):
         self._names = list(methods)
         self._methods = nn.ModuleList(methods.values())
         self.folder = RunFolder(Path(directory))
+        self.table = self.folder.directory.parent / "results.csv" if table is None else Path(table)
         self.protocol: ProtocolName | None = protocol
         self.variant: Variant = variant
         self.background: Background = background

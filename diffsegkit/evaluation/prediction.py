@@ -72,25 +72,19 @@ class LabelMapWriter(BasePredictionWriter):
         self._journal = manifest.journal(trainer.global_rank)
 
     def teardown(self, *_: object, **__: object) -> None:
-        """Let others write; a hook of Lightning.
-
-        Args:
-            trainer: Not looked at.
-            pl_module: Not looked at.
-            stage: Not looked at.
-        """
+        """Let others write; a hook of Lightning."""
         if self._journal is not None:
             self._journal.close()
 
     def write_on_batch_end(
         self,
-        trainer: Trainer,
-        pl_module: LightningModule,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
         prediction: Sequence[Segmentation],
-        batch_indices: Sequence[int] | None,
+        batch_indices: Sequence[int] | None,  # noqa: ARG002
         batch: Sequence[Sample],
-        batch_idx: int,
-        dataloader_idx: int,
+        batch_idx: int,  # noqa: ARG002
+        dataloader_idx: int,  # noqa: ARG002
     ) -> None:
         """Write a batch; a hook of Lightning.
 

@@ -116,7 +116,7 @@ def write_results(
             lambda file, picture=picture: picture.save(file, format="PNG"),  # type: ignore[misc]
         )
     log_pictures(module.loggers, pictures)
-    append_rows(folder.parent / "results.csv", rows)
+    append_rows(module.table, rows)
     _write_text(folder / "results.json", json.dumps(_without_nan(document), indent=2) + "\n")
 
 
