@@ -19,6 +19,7 @@ from diffsegkit.parsing import SentenceParser, did_you_mean
 
 COMMANDS = {
     "segment": "Segment photos: label map, overlay and JSON for each.",
+    "data": "Check the files of a data set.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }
