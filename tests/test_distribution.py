@@ -21,6 +21,8 @@ def test_the_wheel(tmp_path):
         declared = archive.read(entry_points).decode()
     modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("diffsegkit/**/*.py")}
     packaged = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    assert packaged == modules | {"diffsegkit/py.typed"}
+    labelmaps = ROOT.glob("diffsegkit/data/labelmaps/*")
+    data = {str(path.relative_to(ROOT)) for path in labelmaps} | {"diffsegkit/py.typed"}
+    assert packaged == modules | data
     assert "IterativeKLMerger = diffsegkit.mergers:IterativeKLMerger" in declared
     assert any(name.endswith("/licenses/LICENSE") for name in names)

@@ -33,6 +33,35 @@ API = {
     },
     "diffsegkit.aggregators": {"ResolutionAggregator": "weighting='resolution', grid=None"},
     "diffsegkit.assigners": {"ArgmaxAssigner": ""},
+    "diffsegkit.data": {
+        "ADE20K": "root, *, split='validation', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "BSDS500": "root, *, split='val', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "COCOObject": "root, *, split='val2017', curated=True, "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "COCOPanoptic27": "root, *, split='val2017', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "COCOStuff27": "root, *, split='val2017', curated=True, "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "CamVid": "root, *, split='val', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "Cityscapes27": "root, *, split='val', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "ClassMapping": "classes, values, colours=<factory>, ignore_unlisted=False",
+        "EvaluationSampler": "indices, *, rank=0, world_size=1",
+        "Folder": "images, labels=None, *, root='.', mapping=None, class_names=None, "
+        "num_classes=None, background=None, crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "IGNORE": None,
+        "PascalContext": "root, *, split='val', background_class=True, "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "PascalVOC": "root, *, split='val', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+        "Record": "id, image, annotations=()",
+        "Sample": "id, path, image, annotations=()",
+        "SegmentationDataModule": "root, *, split='val', "
+        "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
+    },
     "diffsegkit.kernels": {"pairwise_kl": "x, y=None"},
     "diffsegkit.mergers": {
         "AnchorSampler": "",

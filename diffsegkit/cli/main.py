@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "Score a method on a data set by a named protocol.",
     "predict": "Write the label maps of a data set.",
     "sweep": "Score many variants on the same attention.",
+    "data": "Check the files of a data set.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }

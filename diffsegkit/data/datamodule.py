@@ -69,7 +69,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """The official splits, and how many images each has; empty to allow any name."""
 
     layout: ClassVar[str] = ""
-    """The tree of files below the root, drawn for messages."""
+    """The tree of files below the root, drawn for messages; SPLIT stands for the split."""
 
     homepage: ClassVar[str] = ""
     """Where the data set is to be had."""
@@ -324,9 +324,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
             To be raised: what was looked for and where, the expected tree, and where the data set
             is to be had.
         """
-        message = f"{self.name}, split {self.split!r}: there is no {what} below {str(self.root)!r}."
+        message = (
+            f"{self.name}, split {self.split!r}: there is no {what}; `root` is {str(self.root)!r}."
+        )
         if self.layout:
-            tree = "\n".join(f"  {line}" for line in self.layout.strip("\n").splitlines())
+            lines = self.layout.strip("\n").replace("SPLIT", self.split).splitlines()
+            tree = "\n".join(f"  {line}" for line in lines)
             message += f" Expected below `root`:\n{tree}\n"
         if self.homepage:
             message += f"{'' if self.layout else ' '}It is to be had from {self.homepage}."
@@ -371,7 +374,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def _all_records(self) -> list[Record]:
         """All records in order, each id once."""
         if not self.root.is_dir():
-            raise self.absent("folder of that name; nothing")
+            raise self.absent(f"folder {str(self.root)!r}")
         records = sorted(self.find_records(), key=lambda record: record.id)
         if not records:
             raise self.absent("image")
