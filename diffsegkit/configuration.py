@@ -217,7 +217,7 @@ def build_method(parser: ArgumentParser, parsed: Namespace) -> Segmenter | Image
     if parsed.segmenter is None:
         return build_segmenter(parser, parsed)
     with _refusals_as_usage_errors():
-        method: ImageSegmenter = parser.instantiate(_only(parsed, ["segmenter"])).segmenter
+        method: ImageSegmenter = parser.instantiate(only(parsed, ["segmenter"])).segmenter
         repr(method)
     method.configuration = {"segmenter": _as_plain(parser, parsed)["segmenter"]}
     return method
@@ -248,7 +248,7 @@ def build_segmenter(
                 f"path), or from Python {kind}=...; `diffsegkit list {kind}s` shows what there is."
             )
     with _refusals_as_usage_errors():
-        built = parser.instantiate(_only(parsed, [*wanted, *OPTIONS]))
+        built = parser.instantiate(only(parsed, [*wanted, *OPTIONS]))
         parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
@@ -261,8 +261,18 @@ def build_segmenter(
     return segmenter
 
 
-def _only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
-    return Namespace(**{key: parsed[key] for key in keys})
+def only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
+    """A part of what was parsed, so that nothing else is constructed.
+
+    Args:
+        parsed: What a parser gave.
+        keys: At the top level.
+    """
+    part = parsed.clone()
+    for key in parsed.keys(nested=False):
+        if key not in keys:
+            del part[key]
+    return part
 
 
 def _as_plain(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:

@@ -21,7 +21,10 @@ def test_what_is_appended_is_read(tmp_path):
         journal.append({"id": "a\nb", "n": 1})
         assert read_journal(tmp_path / "new" / "folder", "journal") == [{"id": "a\nb", "n": 1}]
         journal.append({"id": "c"})
-    assert [record["id"] for record in read_journal(tmp_path / "new" / "folder", "journal")] == ["a\nb", "c"]
+    assert [record["id"] for record in read_journal(tmp_path / "new" / "folder", "journal")] == [
+        "a\nb",
+        "c",
+    ]
 
 
 def test_every_process_has_its_file_and_all_are_read(tmp_path):
@@ -54,7 +57,10 @@ def test_a_torn_line_does_not_count_and_harms_no_other(tmp_path_factory, cut):
 def test_two_writers_of_one_file(tmp_path):
     with Journal(tmp_path, "journal") as journal:
         journal.append({})
-        with Journal(tmp_path, "journal") as other, pytest.raises(DiffSegKitError, match="Another process is writing"):
+        with (
+            Journal(tmp_path, "journal") as other,
+            pytest.raises(DiffSegKitError, match="Another process is writing"),
+        ):
             other.append({})
     with Journal(tmp_path, "journal") as journal:
         journal.append({})
@@ -73,7 +79,10 @@ def test_after_a_kill_each_record_is_whole(tmp_path):
         "for number in range(10**9): journal.append({'n': number, 'text': 'x' * 5000})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
-    while not (tmp_path / "journal.jsonl").exists() or os.path.getsize(tmp_path / "journal.jsonl") < 10**6:
+    while (
+        not (tmp_path / "journal.jsonl").exists()
+        or os.path.getsize(tmp_path / "journal.jsonl") < 10**6
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

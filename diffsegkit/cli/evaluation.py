@@ -6,10 +6,9 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -23,6 +22,7 @@ from diffsegkit.configuration import (
     ConfigurationParser,
     add_segmenter_arguments,
     build_method,
+    only,
     preset_configuration,
 )
 from diffsegkit.data import SegmentationDataModule
@@ -98,7 +98,7 @@ class EvaluationCLI(LightningCLI):
         parser.add_class_arguments(
             EvaluationModule,
             "model",
-            skip={"methods", "directory", "resume", "table", "metadata"},
+            skip={"methods", "directory", "resume", "overwrite", "table", "metadata"},
             instantiate=False,
         )
         parser.add_lightning_class_args(Trainer, "trainer")
@@ -166,7 +166,7 @@ class EvaluationCLI(LightningCLI):
         Raises:
             UsageError: If there is no data set.
         """
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(cast("list[str]", args))
         if not self.config.get("data"):
             raise UsageError(
                 "Expected a data set: --data NAME (`diffsegkit list datamodules`) with its "
@@ -188,9 +188,7 @@ class EvaluationCLI(LightningCLI):
             self.parser.dump(self.config, format="json", skip_validation=True)
         )
         self.methods = self._build_methods()
-        rest = Namespace(
-            data=self.config.data, model=self.config.model, trainer=self.config.trainer
-        )
+        rest = only(self.config, ["data", "model", "trainer"])
         try:
             self.config_init = self.parser.instantiate_classes(rest)
         except DiffSegKitError:
@@ -207,8 +205,10 @@ class EvaluationCLI(LightningCLI):
             self._named(self.methods),
             self.folder,
             resume=self.config.resume,
+            overwrite=self.config.overwrite,
             table=self.out / "results.csv",
             metadata={
+                "name": self.name,
                 "preset": None if self.config.segmenter else self._preset,
                 "seed": self.config.seed_everything,
                 "dtype": self.config.dtype,
@@ -230,7 +230,7 @@ class EvaluationCLI(LightningCLI):
         callbacks = config.get("callbacks") or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
         if config.get("enable_progress_bar") is not False:
-            config["callbacks"].append(RichProgressBar())
+            config["callbacks"].append(RichProgressBar(console_kwargs={"stderr": True}))
         try:
             return Trainer(**config)
         # What Lightning raises about devices and strategies is its own and not documented.
@@ -294,6 +294,12 @@ def _missing_logger(error: ModuleNotFoundError) -> str:
 
 def _quieten_lightning() -> None:
     """Keep what concerns the user: Lightning's tips and its list of devices do not."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*Consider setting `persistent_workers.*"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*Consider setting `persistent_workers.*",
+        "Experiment logs directory .* exists and is not empty.*",
+        ".*LeafSpec.* is deprecated.*",  # Lightning's call, not ours
+    ):
         warnings.filterwarnings("ignore", message)

@@ -66,11 +66,7 @@ def run_experiments(command: Command, args: list[str]) -> int:
     cli = command.cli([*(["--config", configs[0]] if configs else []), *rest])
     cli.prepare()
     if cli.is_first_process:
-        cli.model.folder.check(
-            cli.model.description(cli.datamodule),
-            resume=cli.config.resume,
-            overwrite=cli.config.overwrite,
-        )
+        cli.model.check(cli.datamodule)
     try:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     except SystemExit as stop:  # how Lightning ends when interrupted
@@ -155,7 +151,8 @@ def _folder(config: str, rest: Sequence[str]) -> Path:
     content = read_config(config)
     typed = [value for option, value in typed_options(rest) if option == "--out"]
     out = typed[-1] if typed else content.get("out", _DEFAULT_OUT)
-    return Path(out).expanduser() / content.get("name", experiment_name(config))
+    name: str = content.get("name", experiment_name(config))
+    return Path(out).expanduser() / name
 
 
 def _rows(folder: Path) -> list[Row]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -250,6 +251,21 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Sample]:
         """As :meth:`test_dataloader`, with or without ground truth."""
         return self._loader()
+
+    def transfer_batch_to_device(
+        self,
+        batch: list[Sample],
+        device: torch.device,  # noqa: ARG002
+        dataloader_idx: int,  # noqa: ARG002
+    ) -> list[Sample]:
+        """Leave photos where they are: a method moves what it needs, at the size it needs.
+
+        Args:
+            batch: The samples.
+            device: Not looked at.
+            dataloader_idx: Not looked at.
+        """
+        return batch
 
     def describe(self) -> dict[str, Any]:
         """What a result must say about its data, as plain values.

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
@@ -44,6 +43,7 @@ class EvaluationModule(LightningModule):
             paper's tables.
         pictures: How many of the best, median and worst images each are drawn.
         resume: Whether to go on with an interrupted run in ``directory``.
+        overwrite: Whether an interrupted run in ``directory`` may be lost.
         table: The ``results.csv`` that gets a row per method; beside ``directory`` by default.
         metadata: What else the results say, such as the configuration.
 
@@ -63,6 +63,7 @@ class EvaluationModule(LightningModule):
         needs: Sequence[Need] = (),
         pictures: int = 1,
         resume: bool = False,
+        overwrite: bool = False,
         table: str | Path | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,6 +95,7 @@ class EvaluationModule(LightningModule):
         self.needs = list(needs)
         self.pictures = pictures
         self.resume = resume
+        self.overwrite = overwrite
         self.metadata = dict(metadata or {})
         self._journal: Journal | None = None
         self._mean_number: int | None = None
@@ -130,6 +132,19 @@ class EvaluationModule(LightningModule):
             "seed": self.metadata.get("seed"),
         }
 
+    def check(self, data: SegmentationDataModule) -> None:
+        """Be sure, before any work, that data and protocol fit and that no run is lost or mixed.
+
+        Args:
+            data: The data set, after its ``setup``.
+
+        Raises:
+            UsageError: If not.
+        """
+        self.protocol_for(data).metrics(data)
+        description = self.description(data)
+        self.folder.check(description, resume=self.resume, overwrite=self.overwrite)
+
     def setup(self, stage: str) -> None:
         """Begin or go on with the run, on all processes at once; a hook of Lightning.
 
@@ -142,29 +157,14 @@ class EvaluationModule(LightningModule):
             self._mean_number = self.trainer.strategy.broadcast(number)
         if stage != "test":
             return
-        self.protocol_for(data).metrics(data)  # raises where data and protocol do not fit
         if self.trainer.is_global_zero:
+            self.check(data)
             self.folder.begin(self.description(data), resume=self.resume)
         # Nobody may look before the old journal is gone, nor write before all have looked.
         self.trainer.strategy.barrier("begun")
         data.skip([record["id"] for record in self.folder.records()])
         self.trainer.strategy.barrier("looked")
         self._journal = self.folder.journal(self.global_rank)
-
-    def transfer_batch_to_device(
-        self,
-        batch: list[Sample],
-        device: torch.device,  # noqa: ARG002
-        dataloader_idx: int,  # noqa: ARG002
-    ) -> list[Sample]:
-        """Leave photos where they are: a method moves what it needs, at the size it needs.
-
-        Args:
-            batch: The samples.
-            device: Not looked at.
-            dataloader_idx: Not looked at.
-        """
-        return batch
 
     def test_step(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
         """Measure a batch.
@@ -213,7 +213,8 @@ class EvaluationModule(LightningModule):
                 for name, result in results.items()
                 for metric, value in result.scores.items()
             },
-            rank_zero_only=True,
+            # Every process has the same numbers; Lightning wants to hear that they are in step.
+            sync_dist=self.trainer.world_size > 1,
         )
         if self.trainer.is_global_zero:
             write_results(self, data, results)
@@ -293,7 +294,7 @@ def _number_in(sample: Sample) -> int:
         raise UsageError(
             f"The image {sample.id!r} has no ground truth to count; use --model.num_segments none."
         )
-    numbers = [int((each.unique() != IGNORE).sum()) for each in sample.annotations]
+    numbers = [len(set(each.unique().tolist()) - {IGNORE}) for each in sample.annotations]
     return max(1, round(sum(numbers) / len(numbers)))
 
 

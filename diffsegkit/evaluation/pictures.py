@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -95,7 +95,7 @@ def extremes(ranked: Sequence[str], number: int) -> list[tuple[str, str]]:
     return [(role, image) for image, role in chosen.items()]
 
 
-def log_pictures(loggers: Sequence[Logger], pictures: Mapping[str, Image.Image]) -> None:
+def log_pictures(loggers: Sequence[object], pictures: Mapping[str, Image.Image]) -> None:
     """Send pictures to the loggers that take them.
 
     Args:
@@ -120,14 +120,16 @@ def _photo(sample: Sample) -> Image.Image:
 def _ground_truth(sample: Sample) -> Image.Image:
     """The (first) annotation; what counts for nothing is grey."""
     target: Tensor = sample.annotations[0]
-    _, ids = target.unique(return_inverse=True)
+    _, ids = torch.unique(target, return_inverse=True)
     picture = np.array(draw_overlay(sample.image, ids))
     picture[(target == IGNORE).numpy()] = _GREY
     return Image.fromarray(picture)
 
 
 def _names(sample: Sample, data: SegmentationDataModule) -> str:
-    present = [index for index in sample.annotations[0].unique().tolist() if index != IGNORE]
+    present = [
+        index for index in np.unique(sample.annotations[0].numpy()).tolist() if index != IGNORE
+    ]
     if not data.class_names:
         return f"ground truth: {len(present)} regions (1 of {len(sample.annotations)} annotators)"
     return "ground truth: " + ", ".join(data.class_names[index] for index in present)

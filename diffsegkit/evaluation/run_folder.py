@@ -56,7 +56,7 @@ class RunFolder:
             )
         before = self._description()
         now = json.loads(json.dumps(description))
-        changed = sorted(_difference(before.get("evaluates"), now))
+        changed = sorted(_difference(before.get("evaluates", {}), now))
         if changed:
             raise UsageError(
                 f"The run in {str(self.directory)!r} cannot go on, because it was begun with other "
@@ -76,7 +76,7 @@ class RunFolder:
             (self.directory / "results.json").unlink(missing_ok=True)
             for path in journal_files(self.directory, _JOURNAL):
                 path.unlink()
-        if resume and self.identity():
+        if resume and journal_files(self.directory, _JOURNAL):
             return
         started = datetime.now(UTC).isoformat(timespec="seconds")
         run = {"run": uuid4().hex[:12], "started": started, "evaluates": description}

@@ -139,10 +139,11 @@ def _table(rows: Sequence[Row]) -> str:
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores()))
     told = any(row.cells["told"] for row in rows)
     columns = ["method", "LD", "UA", "AX", *(["told"] if told else []), *metrics]
-    lines = [heading, "", _line(columns), _line(["---"] * 4 + ["---:"] * (len(columns) - 4))]
+    texts = columns[: len(columns) - len(metrics)]
+    lines = [heading, "", _line(columns), _line(["---"] * len(texts) + ["---:"] * len(metrics))]
     for row in rows:
         scores = row.scores()
-        cells = [row.cells[column] for column in columns[: 5 if told else 4]]
+        cells = [row.cells[column] for column in texts]
         lines.append(_line([*cells, *(_rounded(scores.get(metric)) for metric in metrics)]))
     return "\n".join(lines) + "\n"
 

@@ -33,7 +33,9 @@ def test_a_subclass(photo):
 
 
 def test_many_images_of_different_sizes(photo):
-    results = Stripes()([photo, photo[:20, :8]], num_segments=[1, 2], prompts=["", ""], batch_size=2)
+    results = Stripes()(
+        [photo, photo[:20, :8]], num_segments=[1, 2], prompts=["", ""], batch_size=2
+    )
     assert [tuple(result.labels.shape) for result in results] == [(90, 120), (20, 8)]
     with pytest.raises(ImageError, match="at least one image"):
         Stripes()([])
@@ -55,7 +57,11 @@ def test_one_segment(photo):
 
 
 def same_partition(first, second):
-    return len(np.unique(np.stack([first.ravel(), second.ravel()]), axis=1).T) == len(np.unique(first)) == len(np.unique(second))
+    return (
+        len(np.unique(np.stack([first.ravel(), second.ravel()]), axis=1).T)
+        == len(np.unique(first))
+        == len(np.unique(second))
+    )
 
 
 def test_felzenszwalb_is_scikit_images(photo):
@@ -72,7 +78,15 @@ def test_slic_is_scikit_images(photo):
     assert same_partition(segmentation.labels.numpy(), expected)
 
 
-@pytest.mark.parametrize("make", [lambda: Felzenszwalb(scale=0), lambda: Felzenszwalb(min_size=-1), lambda: SLIC(num_segments=0), lambda: SLIC(compactness=0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Felzenszwalb(scale=0),
+        lambda: Felzenszwalb(min_size=-1),
+        lambda: SLIC(num_segments=0),
+        lambda: SLIC(compactness=0),
+    ],
+)
 def test_arguments_out_of_range(make):
     with pytest.raises(ValueError, match="Expected"):
         make()
@@ -87,5 +101,8 @@ def test_without_scikit_image_the_extra_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ComponentError, match=r"Felzenszwalb needs scikit-image: pip install 'diffsegkit\[baselines\]'"):
+    with pytest.raises(
+        ComponentError,
+        match=r"Felzenszwalb needs scikit-image: pip install 'diffsegkit\[baselines\]'",
+    ):
         Felzenszwalb()
