@@ -1,0 +1,74 @@
+"""Every configuration that is shipped runs from end to end, on tiny data and a tiny model."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.data import layouts
+from tests.evaluation.tiny import QUIET, results, run
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+CONFIGS = sorted(EXPERIMENTS.glob("*/*.yaml"))
+SIDES = "[64, 32, 16, 8]"
+
+
+def overrides(config, content, root):
+    """Tiny data in place of the data set, and a tiny source in place of Stable Diffusion."""
+    name = "coco_stuff27" if config.parent.name == "sweeps" else config.parent.name
+    made = getattr(layouts, name)(root)
+    if name == "folder":
+        where = ["--data.images", made / "images", "--data.labels", made / "labels"]
+    else:
+        where = ["--data.root", made, "--data.limit", 2]
+    if content.get("preset") == "diffseg":
+        where += ["--source", "tests.evaluation.tiny.TinySource"]
+        sides = "--source.sides"
+    else:
+        sides = "--source.cells"
+    if "segmenter" not in content:
+        where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]", "--image-size", 64]
+    if "data" in content and content["data"]["init_args"].get("crop"):
+        where += ["--data.crop", 64]
+    if "anchors" in config.stem or "mergers" in config.stem:
+        where += ["--merger.points_per_side", 8]
+    return where
+
+
+def test_all_are_here():
+    folders = {path.name for path in EXPERIMENTS.iterdir() if path.is_dir()} - {"benchmarks", "sweeps"}
+    assert len(folders) == 10
+    methods = {path.stem for path in (EXPERIMENTS / "bsds500").glob("*.yaml")}
+    assert len(methods) == 8
+    for folder in folders:
+        assert {path.stem for path in (EXPERIMENTS / folder).glob("*.yaml")} == methods, folder
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS])
+def test_runs_from_end_to_end(config, own_process):
+    content = yaml.safe_load(config.read_text())
+    command = "sweep" if config.parent.name == "sweeps" else "test"
+    status = run(command, config, *overrides(config, content, own_process / "data"), *QUIET)
+    assert status == 0
+    found = results(own_process / "outputs" / config.parent.name / config.stem)
+    expected = list(content.get("sweep", [config.stem]))
+    assert [result["method"] for result in found["results"]] == expected
+    assert found["images"] in (2, 3)
+    for result in found["results"]:
+        scores = result["scores"]
+        assert scores["segments"] >= 1
+        assert 0 < scores["covering" if config.parent.name == "bsds500" else "ACC"] <= 1
+    assert found["protocol"]["name"] == content["model"]["protocol"]
+    assert found["data"]["crop"] == (64 if content["data"]["init_args"].get("crop") else None)
+    published = {"coco_object", "pascal_voc", "pascal_context"}
+    if config.parent.name in published:
+        assert found["protocol"]["background"] == "many-to-one"
+    told = {"affinity_kmeans_s": "K of each image", "affinity_kmeans_c_mean": "mean K of the data"}
+    assert found["told"] == told.get(config.stem, "")
+
+
+def test_the_paper_asks_for_its_source(own_process, capsys):
+    layouts.coco_stuff27(own_process / "data")
+    config = EXPERIMENTS / "coco_stuff27" / "diffseg_sd14.yaml"
+    assert run("test", config, "--data.root", own_process / "data") == 2
+    assert "Expected a source, which this preset leaves open: give --source NAME" in capsys.readouterr().err
