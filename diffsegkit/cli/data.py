@@ -80,7 +80,7 @@ def _data_module(name: str, options: Sequence[str]) -> SegmentationDataModule:
     except UsageError as error:
         if missing := re.search(r"arguments are required: (\w+)", str(error)):
             raise UsageError(
-                f"{name} needs --{missing[1]}; 'diffsegkit data check {name} --help' says what it is."
+                f"{name} needs --{missing[1]}; 'diffsegkit data check {name} --help' describes it."
             ) from error
         raise
     arguments.pop("debug", None)
