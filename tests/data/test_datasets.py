@@ -119,7 +119,7 @@ def test_a_copy_without_some_files(tmp_path, name, kind):
     with pytest.raises(DatasetError, match="1 of the 3 images .* are incomplete") as raised:
         make_again(module).setup()
     assert str(path) in str(raised.value)
-    assert "`ids`" in str(raised.value)
+    assert "`ids`; `limit=1` takes those before" in str(raised.value)
     [problem] = make_again(module).check()
     assert repr(str(path)) in problem
     # What is there can be evaluated.
@@ -190,6 +190,7 @@ def test_the_curated_list_of_coco(tmp_path):
     with pytest.raises(DatasetError, match="2172 of the 2175 images"):
         COCOStuff27(tmp_path).setup()
     assert len(COCOStuff27(tmp_path).check()) == 2172
+    assert COCOStuff27(tmp_path, limit=3).describe()["curated"] is True
     # MMSegmentation's converted maps lie beside the originals.
     maps = tmp_path / "stuffthingmaps_trainval2017" / "val2017"
     write_label(maps / "000000000139_labelTrainIds.png", quarters([0, 0, 0, 0]))
