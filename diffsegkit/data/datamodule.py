@@ -343,7 +343,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         raise self.absent("folder " + " or ".join(map(repr, candidates)))
 
     def _problems_of(self, index: int) -> Iterator[str]:
-        """What is wrong with the files of one record: of image and label each, what is wrong."""
+        """What is wrong with the image of a record, and with its label."""
         try:
             self.load(index)
         except DiffSegKitError as error:
