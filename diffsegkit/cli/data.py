@@ -1,17 +1,22 @@
 """``diffsegkit data check``: is a data set complete, and can it be read?"""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffsegkit import registry
 from diffsegkit.cli.help import HelpFormatter, add_debug
-from diffsegkit.data import SegmentationDataModule
 from diffsegkit.errors import UsageError
 from diffsegkit.parsing import SentenceParser, did_you_mean
+
+if TYPE_CHECKING:  # importing it takes seconds, which --help need not
+    from diffsegkit.data import SegmentationDataModule
 
 _USAGE = "diffsegkit data check NAME --root DIR [options]"
 _MANY = 50  # from so many images on, a progress bar
@@ -80,7 +85,7 @@ def _data_module(name: str, options: Sequence[str]) -> SegmentationDataModule:
     except UsageError as error:
         if missing := re.search(r"arguments are required: (\w+)", str(error)):
             raise UsageError(
-                f"{name} needs --{missing[1]}; 'diffsegkit data check {name} --help' says what it is."
+                f"{name} needs --{missing[1]}; 'diffsegkit data check {name} --help' describes it."
             ) from error
         raise
     arguments.pop("debug", None)

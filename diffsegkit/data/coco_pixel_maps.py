@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from diffsegkit.data.builtin_mapping import LABELMAPS
 from diffsegkit.data.datamodule import SegmentationDataModule
@@ -69,6 +69,10 @@ stuffthingmaps_trainval2017/SPLIT/000000000139.png     from stuffthingmaps_train
     def expected(self) -> int:
         """2175 curated images, or those of the split."""
         return len(curated_ids()) if self.curated else self.splits[self.split]
+
+    def describe(self) -> dict[str, Any]:
+        """What every data set says, and whether only curated images count."""
+        return {**super().describe(), "curated": self.curated}
 
     def find_records(self) -> Iterable[Record]:
         """The curated ids, or every image and pixel map."""

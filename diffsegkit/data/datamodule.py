@@ -185,16 +185,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if self._records is not None:
             return
         records = self._select(self._all_records())
-        incomplete = [problem for record in records if (problem := record.missing())]
+        incomplete = {
+            index: problem for index, record in enumerate(records) if (problem := record.missing())
+        }
         if incomplete:
-            shown = " ".join(incomplete[:_SHOWN])
-            more = f" And {len(incomplete) - _SHOWN} more." if len(incomplete) > _SHOWN else ""
-            raise DatasetError(
-                f"{len(incomplete)} of the {len(records)} images of {self.name}, split "
-                f"{self.split!r}, are incomplete below {str(self.root)!r}: {shown}{more} Copy the "
-                "missing files, or evaluate what is there: write the ids of the complete ones to a "
-                "file, one a line, and give it as `ids`."
-            )
+            raise DatasetError(self._incomplete(incomplete, len(records)))
         self._records = records
 
     def load(self, index: int) -> Sample:
@@ -369,7 +364,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         raise self.absent("folder " + " or ".join(map(repr, candidates)))
 
     def _problems_of(self, index: int) -> Iterator[str]:
-        """What is wrong with the files of one record: of image and label each, what is wrong."""
+        """What is wrong with the image of a record, and with its label."""
         try:
             self.load(index)
         except DiffSegKitError as error:
@@ -414,6 +409,19 @@ class SegmentationDataModule(LightningDataModule, ABC):
             if not records:
                 raise DatasetError(f"The list of ids {str(self.ids_file)!r} is empty.")
         return records[: self.limit]
+
+    def _incomplete(self, problems: Mapping[int, str], images: int) -> str:
+        """What is missing, by position, and how to evaluate the rest."""
+        shown = " ".join(list(problems.values())[:_SHOWN])
+        more = f" And {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
+        before = min(problems)
+        limit = f"; `limit={before}` takes those before the first gap" if before else ""
+        return (
+            f"{len(problems)} of the {images} images of {self.name}, split {self.split!r}, are "
+            f"incomplete below {str(self.root)!r}: {shown}{more} Copy the missing files, or "
+            "evaluate what is there: write the ids of the complete ones to a file, one a line, and "
+            f"give it as `ids`{limit}."
+        )
 
     def _unknown_ids(self, unknown: Sequence[str], known: Iterable[str]) -> str:
         close = get_close_matches(unknown[0], list(known), n=3, cutoff=0.5)
