@@ -59,6 +59,10 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def __del__(self) -> None:
+        # A run that fails leaves its journal to Python's end, where it would warn.
+        self.close()
+
     def __enter__(self) -> "Journal":
         return self
 

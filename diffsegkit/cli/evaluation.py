@@ -190,7 +190,7 @@ class EvaluationCLI(LightningCLI):
         self.methods = self._build_methods()
         rest = only(self.config, ["data", "model", "trainer"])
         try:
-            self.config_init = self.parser.instantiate_classes(rest)
+            self.config_init = self.parser.instantiate(rest)
         except DiffSegKitError:
             raise
         except ModuleNotFoundError as error:

@@ -225,6 +225,20 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """
         self._skipped = frozenset(ids)
 
+    def check_ground_truth(self) -> None:
+        """Be sure that there is something to test against.
+
+        Raises:
+            DatasetError: If an image has no ground truth.
+        """
+        without = [record.id for record in self._found() if not record.annotations]
+        if without:
+            raise DatasetError(
+                f"{self.name}, split {self.split!r}, has no ground truth for {without[0]!r}"
+                f"{f' and {len(without) - 1} more' if without[1:] else ''}, so it can be predicted "
+                "on, but not tested on."
+            )
+
     def test_dataloader(self) -> DataLoader[Sample]:
         """This process's share of the samples.
 
@@ -234,13 +248,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         Raises:
             DatasetError: If there is no ground truth to test against.
         """
-        without = [record.id for record in self._found() if not record.annotations]
-        if without:
-            raise DatasetError(
-                f"{self.name}, split {self.split!r}, has no ground truth for {without[0]!r}"
-                f"{f' and {len(without) - 1} more' if without[1:] else ''}, so it can be predicted "
-                "on, but not tested on."
-            )
+        self.check_ground_truth()
         return self._loader()
 
     def predict_dataloader(self) -> DataLoader[Sample]:

@@ -141,6 +141,7 @@ class EvaluationModule(LightningModule):
         Raises:
             UsageError: If not.
         """
+        data.check_ground_truth()
         self.protocol_for(data).metrics(data)
         description = self.description(data)
         self.folder.check(description, resume=self.resume, overwrite=self.overwrite)
@@ -167,32 +168,20 @@ class EvaluationModule(LightningModule):
         self._journal = self.folder.journal(self.global_rank)
 
     def test_step(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
-        """Measure a batch.
+        """Measure a batch, and write down what was measured.
 
         Args:
             batch: Samples with annotations; a process that has no more has none.
             batch_idx: Not looked at.
         """
-        if not batch:
-            return
-        data = self._data()
-        protocol = self.protocol_for(data)
-        metrics = protocol.metrics(data)
-        found: list[dict[str, Any]] = [{} for _ in batch]
-        for name, method in self.methods.items():
-            segmentations = self._segment(method, batch)
-            for sample, segmentation, of_image in zip(batch, segmentations, found, strict=True):
-                labels = _fitting(segmentation.labels.cpu(), sample)
-                of_image[name] = {
-                    "num_segments": segmentation.num_segments,
-                    "times_ms": {key: round(ms, 3) for key, ms in segmentation.times.items()},
-                    "statistics": measure(
-                        metrics, labels, sample.annotations, protocol.name == "region"
-                    ),
-                }
         assert self._journal is not None  # setup made it
-        for sample, of_image in zip(batch, found, strict=True):
-            self._journal.append({"id": sample.id, "methods": of_image})
+        try:
+            for record in self._measure(batch):
+                self._journal.append(record)
+        except BaseException:
+            # Whoever catches this may go on in the same process.
+            self._journal.close()
+            raise
 
     def on_test_epoch_end(self) -> None:
         """Rebuild the metrics from what all processes measured; the first writes the results."""
@@ -249,6 +238,25 @@ class EvaluationModule(LightningModule):
         """
         method = self.methods[name]
         return [self._segment(method, [sample])[0].labels.cpu() for sample in samples]
+
+    def _measure(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
+        """What the journal keeps of each sample."""
+        data = self._data()
+        protocol = self.protocol_for(data)
+        metrics = protocol.metrics(data)
+        records: list[dict[str, Any]] = [{"id": sample.id, "methods": {}} for sample in batch]
+        for name, method in self.methods.items():
+            segmentations = self._segment(method, batch) if batch else []
+            for sample, segmentation, record in zip(batch, segmentations, records, strict=True):
+                labels = _fitting(segmentation.labels.cpu(), sample)
+                record["methods"][name] = {
+                    "num_segments": segmentation.num_segments,
+                    "times_ms": {key: round(ms, 3) for key, ms in segmentation.times.items()},
+                    "statistics": measure(
+                        metrics, labels, sample.annotations, protocol.name == "region"
+                    ),
+                }
+        return records
 
     def _segment(self, method: nn.Module, batch: Sequence[Sample]) -> list[Segmentation]:
         numbers: list[int] | None = None

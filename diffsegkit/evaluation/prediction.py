@@ -76,6 +76,10 @@ class LabelMapWriter(BasePredictionWriter):
         if self._journal is not None:
             self._journal.close()
 
+    def on_exception(self, *_: object, **__: object) -> None:
+        """Let others write, or the same process again; a hook of Lightning."""
+        self.teardown()
+
     def write_on_batch_end(
         self,
         trainer: Trainer,  # noqa: ARG002
