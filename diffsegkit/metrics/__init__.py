@@ -1,0 +1,1 @@
+"""Metrics of segmentations whose segments have no names."""
