@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.sparse.csgraph import maximum_flow
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -133,7 +133,7 @@ def boundary_counts(
     matched = total = 0
     for target in maps:
         theirs = _points(target)
-        mine = _match(ours, theirs, radius) >= 0
+        mine = _matched(ours, theirs, radius)
         taken |= mine
         matched += int(mine.sum())
         total += len(theirs)
@@ -191,24 +191,29 @@ def _points(labels: Tensor) -> NDArray[Any]:
     return np.argwhere(label_boundaries(labels).cpu().numpy())
 
 
-def _match(ours: NDArray[Any], theirs: NDArray[Any], radius: float) -> NDArray[Any]:
-    """For each of our points one of theirs, −1 for none; as many matched as possible."""
+def _matched(ours: NDArray[Any], theirs: NDArray[Any], radius: float) -> NDArray[np.bool_]:
+    """``(M,)``: which of our points a largest one-to-one matching with theirs takes."""
     if not len(ours) or not len(theirs):
-        return np.full(len(ours), -1)
+        return np.zeros(len(ours), dtype=bool)
     near = KDTree(ours).sparse_distance_matrix(KDTree(theirs), radius, output_type="ndarray")
-    # In a fixed order, because it decides which of several largest matchings is found.
-    near = near[np.lexsort((near["j"], near["i"]))]
-    graph = csr_matrix(
-        (np.ones(len(near), dtype=np.int8), (near["i"], near["j"])),
-        shape=(len(ours), len(theirs)),
-    )
-    matches: NDArray[Any] = maximum_bipartite_matching(graph, perm_type="column")
-    return matches
+    # The largest flow when each point passes on at most one: from a source to ours, on to theirs,
+    # to a sink. (scipy's bipartite matching finds as many, but can take ten seconds.)
+    source, sink = len(ours) + len(theirs), len(ours) + len(theirs) + 1
+    mine, other = np.arange(len(ours)), len(ours) + np.arange(len(theirs))
+    tails = np.concatenate([near["i"], np.full(len(ours), source), other])
+    heads = np.concatenate([len(ours) + near["j"], mine, np.full(len(theirs), sink)])
+    # The matrix sorts the edges, so that equal maps give equal matchings.
+    capacity = csr_matrix((np.ones(len(tails), np.int32), (tails, heads)), (sink + 1, sink + 1))
+    flow = maximum_flow(capacity, source, sink, method="dinic").flow
+    taken: NDArray[np.bool_] = flow[[source]].toarray()[0, : len(ours)] > 0
+    return taken
 
 
 def _thin(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Peel a mask from two sides in turn until only lines are left, which stay connected."""
-    padded = np.pad(mask, 1)
+    # Row by row, whatever the order of the mask, so that the flat one is a view.
+    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
+    padded[1:-1, 1:-1] = mask
     flat = padded.reshape(-1)
     steps = np.array([row * padded.shape[1] + column for row, column in _NEIGHBOURS])
     pixels = np.flatnonzero(flat)
