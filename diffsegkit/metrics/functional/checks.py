@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_NOT_LABELS = (torch.bool,)
-
 
 def check_labels(labels: object, name: str) -> Tensor:
     """Raise unless ``labels`` is a tensor of integers.
@@ -28,7 +26,7 @@ def check_labels(labels: object, name: str) -> Tensor:
             f"Expected argument `{name}` to be a tensor of integers, but got "
             f"{type(labels).__name__}."
         )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype in _NOT_LABELS:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(
             f"Expected argument `{name}` to hold integers, but got {labels.dtype}. "
             "Label maps are integers: convert with `.long()` if the values are whole."
@@ -125,12 +123,12 @@ def check_ignore_index(value: object) -> int | None:
         The label.
 
     Raises:
-        ValueError: If it is anything else.
+        TypeError: If it is anything else.
     """
     if value is None:
         return None
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(
+        raise TypeError(
             f"Expected argument `ignore_index` to be an integer or None, but got {value!r}."
         )
     return int(value)

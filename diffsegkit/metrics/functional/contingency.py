@@ -73,6 +73,7 @@ def count_overlaps(preds: Tensor, target: Tensor, ignore_index: int | None = Non
         ValueError: If the shapes differ.
 
     Example:
+        >>> import torch
         >>> count_overlaps(torch.tensor([7, 7, 9]), torch.tensor([4, 4, 4])).cells()
         [[0, 0, 2], [0, 1, 1]]
     """
@@ -89,7 +90,7 @@ def count_overlaps(preds: Tensor, target: Tensor, ignore_index: int | None = Non
         pairs = table.nonzero()[:, 0]
         counts = table[pairs]
     else:
-        pairs, counts = pairs.unique(return_counts=True)
+        pairs, counts = pairs.unique(return_counts=True)  # type: ignore[no-untyped-call]
     pairs, counts = pairs.cpu(), counts.cpu()
     return Contingency(pairs // max(num_segments, 1), pairs % max(num_segments, 1), counts)
 
@@ -110,7 +111,7 @@ def close_gaps(labels: Tensor) -> tuple[Tensor, int]:
         shifted = labels - lowest
         numbers = torch.bincount(shifted).ne(0).cumsum(0) - 1
         return numbers[shifted], int(numbers[-1]) + 1
-    ids, numbered = labels.unique(return_inverse=True)
+    ids, numbered = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     return numbered, len(ids)
 
 

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
 from diffsegkit.metrics.functional.checks import (
@@ -62,6 +62,7 @@ def overlap_histogram(
             label is neither a class nor ``ignore_index``.
 
     Example:
+        >>> import torch
         >>> preds = torch.tensor([[0, 0, 2], [0, 2, 2]])
         >>> target = torch.tensor([[1, 1, 0], [0, 0, -1]])
         >>> overlap_histogram(preds, target, num_classes=2)
@@ -117,9 +118,10 @@ def match_segments(histogram: Tensor, variant: Variant = "original") -> Tensor:
         ValueError: If it is not a matrix or has a negative entry, or the variant is unknown.
 
     Example:
-        >>> histogram = torch.tensor([[1, 5, 0], [0, 4, 0], [0, 0, 0]])
+        >>> import torch
+        >>> histogram = torch.tensor([[1, 6, 0], [0, 4, 0], [0, 0, 0]])
         >>> match_segments(histogram)
-        tensor([0, 1, 2])
+        tensor([1, 0, 2])
         >>> match_segments(histogram, variant="tie_free")
         tensor([ 1, -1, -1])
     """
@@ -170,6 +172,7 @@ def matched_counts(
             ``background`` is not a class.
 
     Example:
+        >>> import torch
         >>> histogram = torch.tensor([[6, 0, 1], [0, 3, 4]])
         >>> matched_counts(histogram)
         MatchedCounts(tp=tensor([6, 4]), fp=tensor([0, 1]), fn=tensor([1, 3]))
@@ -198,6 +201,7 @@ def class_iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
         ``(C,)`` float64, TP / (TP + FP + FN); NaN for a class that neither occurs nor is matched.
 
     Example:
+        >>> import torch
         >>> class_iou(torch.tensor([6, 0]), torch.tensor([1, 0]), torch.tensor([1, 0]))
         tensor([0.7500,    nan], dtype=torch.float64)
     """
@@ -216,6 +220,7 @@ def mean_iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
         Float64 scalar; NaN if there is no such class.
 
     Example:
+        >>> import torch
         >>> mean_iou(torch.tensor([6, 0]), torch.tensor([1, 0]), torch.tensor([1, 0]))
         tensor(0.7500, dtype=torch.float64)
     """
@@ -233,6 +238,7 @@ def pixel_accuracy(tp: Tensor, total: Tensor | int) -> Tensor:
         Float64 scalar; NaN if no pixel is labelled.
 
     Example:
+        >>> import torch
         >>> pixel_accuracy(torch.tensor([6, 4]), total=14)
         tensor(0.7143, dtype=torch.float64)
     """
@@ -307,8 +313,7 @@ def _check_histogram(histogram: object) -> Tensor:
         )
     if counts.numel() and int(counts.min()) < 0:
         raise ValueError(
-            "Expected argument `histogram` to hold counts of pixels, but got "
-            f"{int(counts.min())}."
+            f"Expected argument `histogram` to hold counts of pixels, but got {int(counts.min())}."
         )
     return counts
 

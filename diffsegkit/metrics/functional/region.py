@@ -32,6 +32,7 @@ def segmentation_covering(
         ValueError: If the shapes differ, or there is no annotator.
 
     Example:
+        >>> import torch
         >>> segmentation_covering(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 0, 1]]))
         tensor(0.6250, dtype=torch.float64)
     """
@@ -60,6 +61,7 @@ def probabilistic_rand_index(
         ValueError: If the shapes differ, or there is no annotator.
 
     Example:
+        >>> import torch
         >>> probabilistic_rand_index(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 0, 1]]))
         tensor(0.5000, dtype=torch.float64)
     """
@@ -87,6 +89,7 @@ def variation_of_information(
         ValueError: If the shapes differ, or there is no annotator.
 
     Example:
+        >>> import torch
         >>> variation_of_information(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 0, 0, 0]]))
         tensor(1., dtype=torch.float64)
     """
