@@ -246,7 +246,8 @@ def _removable(around: NDArray[np.bool_]) -> NDArray[np.bool_]:
     pairs = np.minimum((sides | corners).sum(1), (corners | next_sides).sum(1))
     is_end = (pairs < 2) | (pairs > 3)
     blocked = (around[:, 1] | around[:, 2] | ~around[:, 7]) & around[:, 0]
-    return connects_once & ~is_end & ~blocked
+    removable: NDArray[np.bool_] = connects_once & ~is_end & ~blocked
+    return removable
 
 
 def _share(matched: int, total: int, other: int) -> float:

@@ -131,7 +131,7 @@ def match_segments(histogram: Tensor, variant: Variant = "original") -> Tensor:
     if variant == "original":
         rows, columns = linear_sum_assignment(matrix, maximize=True)
         matches[rows] = columns
-    else:
+    elif matrix.size:
         # What has no pixels has no say; the order of the rest is that of their contents.
         present = np.flatnonzero(matrix.any(1))
         used = np.flatnonzero(matrix.any(0))
