@@ -1,7 +1,6 @@
 """Records that outlive their process."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def test_a_torn_line_does_not_count_and_harms_no_other(tmp_path_factory, cut):
     with Journal(folder, "journal") as journal:
         journal.append({"id": "third"})
     ids = [record["id"] for record in read_journal(folder, "journal")]
-    assert ids == ["first", "second"][:whole] + ["third"]
+    assert ids == [*["first", "second"][:whole], "third"]
 
 
 def test_two_writers_of_one_file(tmp_path):
@@ -81,7 +80,7 @@ def test_after_a_kill_each_record_is_whole(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script])
     while (
         not (tmp_path / "journal.jsonl").exists()
-        or os.path.getsize(tmp_path / "journal.jsonl") < 10**6
+        or (tmp_path / "journal.jsonl").stat().st_size < 10**6
     ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from lightning import LightningModule
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from diffsegkit.data import IGNORE, Sample, SegmentationDataModule
@@ -175,18 +175,21 @@ class EvaluationModule(LightningModule):
             batch_idx: Not looked at.
         """
         assert self._journal is not None  # setup made it
-        try:
-            for record in self._measure(batch):
-                self._journal.append(record)
-        except BaseException:
-            # Whoever catches this may go on in the same process.
+        for record in self._measure(batch):
+            self._journal.append(record)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What closes the journal when a run fails; a hook of Lightning."""
+        return [_JournalCloser()]
+
+    def close(self) -> None:
+        """Let others write the journal: the same process too, if it goes on after a failure."""
+        if self._journal is not None:
             self._journal.close()
-            raise
 
     def on_test_epoch_end(self) -> None:
         """Rebuild the metrics from what all processes measured; the first writes the results."""
-        assert self._journal is not None
-        self._journal.close()
+        self.close()
         self.trainer.strategy.barrier("measured")
         data = self._data()
         protocol = self.protocol_for(data)
@@ -281,6 +284,16 @@ class EvaluationModule(LightningModule):
         return data
 
 
+class _JournalCloser(Callback):
+    def on_exception(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,
+        exception: BaseException,  # noqa: ARG002
+    ) -> None:
+        cast("EvaluationModule", pl_module).close()
+
+
 def _fitting(labels: Tensor, sample: Sample) -> Tensor:
     """The label map, if it has the size of what it is compared with."""
     if not sample.annotations:
@@ -302,7 +315,7 @@ def _number_in(sample: Sample) -> int:
         raise UsageError(
             f"The image {sample.id!r} has no ground truth to count; use --model.num_segments none."
         )
-    numbers = [len(set(each.unique().tolist()) - {IGNORE}) for each in sample.annotations]
+    numbers = [len(set(each.flatten().tolist()) - {IGNORE}) for each in sample.annotations]
     return max(1, round(sum(numbers) / len(numbers)))
 
 

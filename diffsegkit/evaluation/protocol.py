@@ -119,10 +119,12 @@ class Protocol:
             'image-matched, original'
         """
         described = self.describe()
-        many = ["many-to-one background"] * (described.get("background") == "many-to-one")
-        return ", ".join(
-            [self.name, *[described[key] for key in ("variant",) if key in described]] + many
-        )
+        words = [self.name]
+        if "variant" in described:
+            words.append(self.variant)
+        if described.get("background") == "many-to-one":
+            words.append("many-to-one background")
+        return ", ".join(words)
 
     def _background_class(self, data: SegmentationDataModule) -> int | None:
         if self.background == "class":

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from diffsegkit.data import SegmentationDataModule
 from diffsegkit.environment import git_state, versions
@@ -79,11 +81,12 @@ class Results:
             for stage, milliseconds in own["times_ms"].items():
                 times[stage] = times.get(stage, 0.0) + milliseconds / len(records)
         scores = {name: float(metric.compute()) for name, metric in metrics.items()}
-        per_class = {
-            name: dict(zip(data.class_names, metric.class_scores().tolist(), strict=True))
-            for name, metric in metrics.items()
-            if hasattr(metric, "class_scores") and data.class_names
-        }
+        per_class: dict[str, dict[str, float]] = {}
+        for name, metric in metrics.items():
+            class_scores: Callable[[], Tensor] | None = getattr(metric, "class_scores", None)
+            if class_scores is not None:
+                pairs = zip(data.class_names, class_scores().tolist(), strict=True)
+                per_class[name] = dict(pairs)
         return cls(method, protocol, scores, per_class, per_image, times)
 
     def ranked(self) -> list[str]:
@@ -96,8 +99,7 @@ class Results:
 def write_results(
     module: EvaluationModule, data: SegmentationDataModule, results: Mapping[str, Results]
 ) -> None:
-    """Write ``per_image.csv``, ``table.md``, pictures, the line in ``results.csv``, and last
-    ``results.json``.
+    """Write tables and pictures, the line in ``results.csv``, and last ``results.json``.
 
     Args:
         module: Which evaluated them.

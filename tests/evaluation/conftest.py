@@ -21,4 +21,11 @@ def folder(tmp_path):
 @pytest.fixture
 def data(folder):
     """The command line's way to the seven images."""
-    return ["--data", "Folder", "--data.images", folder / "images", "--data.labels", folder / "labels"]
+    return [
+        "--data",
+        "Folder",
+        "--data.images",
+        folder / "images",
+        "--data.labels",
+        folder / "labels",
+    ]

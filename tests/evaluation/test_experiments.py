@@ -36,7 +36,10 @@ def overrides(config, content, root):
 
 
 def test_all_are_here():
-    folders = {path.name for path in EXPERIMENTS.iterdir() if path.is_dir()} - {"benchmarks", "sweeps"}
+    folders = {path.name for path in EXPERIMENTS.iterdir() if path.is_dir()} - {
+        "benchmarks",
+        "sweeps",
+    }
     assert len(folders) == 10
     methods = {path.stem for path in (EXPERIMENTS / "bsds500").glob("*.yaml")}
     assert len(methods) == 8
@@ -44,7 +47,9 @@ def test_all_are_here():
         assert {path.stem for path in (EXPERIMENTS / folder).glob("*.yaml")} == methods, folder
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS])
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS]
+)
 def test_runs_from_end_to_end(config, own_process):
     content = yaml.safe_load(config.read_text())
     command = "sweep" if config.parent.name == "sweeps" else "test"
@@ -71,4 +76,7 @@ def test_the_paper_asks_for_its_source(own_process, capsys):
     layouts.coco_stuff27(own_process / "data")
     config = EXPERIMENTS / "coco_stuff27" / "diffseg_sd14.yaml"
     assert run("test", config, "--data.root", own_process / "data") == 2
-    assert "Expected a source, which this preset leaves open: give --source NAME" in capsys.readouterr().err
+    assert (
+        "Expected a source, which this preset leaves open: give --source NAME"
+        in capsys.readouterr().err
+    )

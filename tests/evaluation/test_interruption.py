@@ -28,7 +28,7 @@ def command(*args):
     return [sys.executable, "-m", "diffsegkit", *map(str, args)]
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -39,7 +39,7 @@ def interrupted(monkeypatch):
 
     def breaks(self, images, *, prompts=None):
         if TinySource.calls >= 3:
-            raise Interruption("the power is gone")
+            raise InterruptionError("the power is gone")
         return forward(self, images, prompts=prompts)
 
     TinySource.calls = 0
@@ -61,13 +61,22 @@ class TestInOneProcess:
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
         TinySource.calls = 0
-        assert run("test", *data, *TINY, *QUIET, "--name", "broken", "--resume", "--model.pictures", 0) == 0
+        assert (
+            run("test", *data, *TINY, *QUIET, "--name", "broken", "--resume", "--model.pictures", 0)
+            == 0
+        )
         assert TinySource.calls == 4
         assert journalled(folder) == IDS
         assert run("test", *data, *TINY, *QUIET, "--name", "unbroken") == 0
-        broken, unbroken = (results(tmp_path / "outputs" / name)["results"][0]["scores"] for name in ("broken", "unbroken"))
+        broken, unbroken = (
+            results(tmp_path / "outputs" / name)["results"][0]["scores"]
+            for name in ("broken", "unbroken")
+        )
         assert broken == unbroken
-        tables = [(tmp_path / "outputs" / name / "per_image.csv").read_text() for name in ("broken", "unbroken")]
+        tables = [
+            (tmp_path / "outputs" / name / "per_image.csv").read_text()
+            for name in ("broken", "unbroken")
+        ]
         assert tables[0] == tables[1].replace("unbroken", "broken")
 
     def test_a_torn_line_is_done_again(self, data, tmp_path, interrupted, monkeypatch):
@@ -79,13 +88,18 @@ class TestInOneProcess:
         assert run("test", *data, *TINY, *QUIET, "--name", "broken", "--resume") == 0
         assert journalled(journal.parent) == IDS
 
-    def test_nothing_is_lost_or_mixed_unasked(self, data, tmp_path, interrupted, monkeypatch, capsys):
+    def test_nothing_is_lost_or_mixed_unasked(
+        self, data, tmp_path, interrupted, monkeypatch, capsys
+    ):
         self.interrupt(data, interrupted)
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
         capsys.readouterr()
         assert run("test", *data, *TINY, *QUIET, "--name", "broken") == 2
-        assert "holds an interrupted run with 3 images done; go on with --resume" in capsys.readouterr().err
+        assert (
+            "holds an interrupted run with 3 images done; go on with --resume"
+            in capsys.readouterr().err
+        )
         for options, changed in (
             (["--merger.thresholds", "[0.9]"], "methods.broken.merger.init_args.thresholds"),
             (["--model.variant", "tie_free"], "protocol.variant"),
@@ -98,7 +112,9 @@ class TestInOneProcess:
 
     def test_a_finished_run_may_be_repeated_or_resumed(self, data, tmp_path):
         for option in ([], ["--resume"], [], ["--overwrite"]):
-            assert run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", *option) == 0
+            assert (
+                run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", *option) == 0
+            )
             assert journalled(tmp_path / "outputs" / "x") == IDS
         rows = (tmp_path / "outputs" / "results.csv").read_text().strip().splitlines()
         assert len(rows) == 1 + 3  # the resumed run is the run before
@@ -108,10 +124,14 @@ class TestInOneProcess:
         folder = tmp_path / "outputs" / "x"
         line = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
         (folder / "journal.1.jsonl").write_bytes(line)
-        assert run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", "--resume") == 1
+        assert (
+            run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", "--resume") == 1
+        )
         assert "1 are there twice" in capsys.readouterr().err
 
-    def test_predict_goes_on_where_it_stopped(self, data, tmp_path, interrupted, monkeypatch, capsys):
+    def test_predict_goes_on_where_it_stopped(
+        self, data, tmp_path, interrupted, monkeypatch, capsys
+    ):
         assert run("predict", *data, *TINY, *QUIET, "--name", "broken") == 1
         labels = tmp_path / "outputs" / "broken" / "labels"
         assert sorted(path.stem for path in labels.glob("*.png")) == IDS[:3]
@@ -126,7 +146,20 @@ class TestInOneProcess:
         lines = [json.loads(line) for line in (labels / "manifest.jsonl").read_text().splitlines()]
         assert [line["id"] for line in lines] == IDS
         # Another configuration is another result.
-        assert run("predict", *data, *TINY, *QUIET, "--name", "broken", "--resume", "--merger.thresholds", "[2]") == 0
+        assert (
+            run(
+                "predict",
+                *data,
+                *TINY,
+                *QUIET,
+                "--name",
+                "broken",
+                "--resume",
+                "--merger.thresholds",
+                "[2]",
+            )
+            == 0
+        )
         assert TinySource.calls == 11
 
 
@@ -136,8 +169,14 @@ def test_killed_at_random_moments(data, tmp_path):
     options = [*data, *slow, *QUIET, "--model.pictures", 0]
     moments = random.Random(0)
     folder = tmp_path / "outputs" / "killed"
-    for attempt in range(20):
-        process = subprocess.Popen(command("test", *options, "--name", "killed", "--resume"), cwd=tmp_path, env=with_tests(), stderr=subprocess.PIPE)
+    kills = 0
+    while kills < 20:
+        process = subprocess.Popen(
+            command("test", *options, "--name", "killed", "--resume"),
+            cwd=tmp_path,
+            env=with_tests(),
+            stderr=subprocess.PIPE,
+        )
         before = len(journalled(folder))
         while process.poll() is None and len(journalled(folder)) < before + 2:
             time.sleep(0.02)
@@ -146,14 +185,31 @@ def test_killed_at_random_moments(data, tmp_path):
         _, errors = process.communicate()
         if process.returncode == 0:
             break
+        kills += 1
         assert process.returncode == -signal.SIGKILL, errors
         assert not (folder / "results.json").exists() or len(journalled(folder)) == 7
-    assert attempt >= 2
-    done = subprocess.run(command("test", *options, "--name", "killed", "--resume"), cwd=tmp_path, env=with_tests(), capture_output=True, text=True, check=False)
+    assert kills >= 2
+    done = subprocess.run(
+        command("test", *options, "--name", "killed", "--resume"),
+        cwd=tmp_path,
+        env=with_tests(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(journalled(folder)) == IDS
-    subprocess.run(command("test", *options, "--name", "unbroken"), cwd=tmp_path, env=with_tests(), check=True, capture_output=True)
-    killed, unbroken = (results(tmp_path / "outputs" / name)["results"][0]["scores"] for name in ("killed", "unbroken"))
+    subprocess.run(
+        command("test", *options, "--name", "unbroken"),
+        cwd=tmp_path,
+        env=with_tests(),
+        check=True,
+        capture_output=True,
+    )
+    killed, unbroken = (
+        results(tmp_path / "outputs" / name)["results"][0]["scores"]
+        for name in ("killed", "unbroken")
+    )
     assert killed == unbroken
 
 
@@ -165,11 +221,27 @@ def with_tests():
 
 
 def in_processes(number, data, cwd, *options):
-    line = command("test", *data, *TINY, *QUIET, "--trainer.accelerator", "cpu", "--trainer.devices", number, "--name", f"on{number}", *options)
-    return subprocess.run(line, cwd=cwd, env=with_tests(), capture_output=True, text=True, check=False)
+    line = command(
+        "test",
+        *data,
+        *TINY,
+        *QUIET,
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        number,
+        "--name",
+        f"on{number}",
+        *options,
+    )
+    return subprocess.run(
+        line, cwd=cwd, env=with_tests(), capture_output=True, text=True, check=False
+    )
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_each_image_counts_once_on_any_number_of_processes(number, data, tmp_path):
     for processes in (1, number):
         done = in_processes(processes, data, tmp_path)
@@ -181,7 +253,10 @@ def test_each_image_counts_once_on_any_number_of_processes(number, data, tmp_pat
     assert sorted(journalled(folder)) == IDS
     files = sorted(path.name for path in folder.glob("journal*.jsonl"))
     assert len(files) == min(number, 7)
-    tables = [(tmp_path / "outputs" / f"on{processes}" / "per_image.csv").read_text() for processes in (1, number)]
+    tables = [
+        (tmp_path / "outputs" / f"on{processes}" / "per_image.csv").read_text()
+        for processes in (1, number)
+    ]
     assert tables[0].replace("on1", "on") == tables[1].replace(f"on{number}", "on")
 
 
@@ -196,6 +271,8 @@ def test_a_failure_in_one_of_two_processes_ends_both(folder, data, tmp_path):
     path.write_bytes(whole)
     # On another number of processes it goes on.
     line = command("test", *data, *TINY, *QUIET, "--name", "on2", "--resume")
-    done = subprocess.run(line, cwd=tmp_path, env=with_tests(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        line, cwd=tmp_path, env=with_tests(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(journalled(tmp_path / "outputs" / "on2")) == IDS

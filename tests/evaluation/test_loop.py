@@ -54,7 +54,10 @@ def covering(label_maps, annotations):
             score = 0
             for region in np.unique(truth):
                 inside = truth == region
-                overlaps = [(inside & (labels == s)).sum() / (inside | (labels == s)).sum() for s in np.unique(labels)]
+                overlaps = [
+                    (inside & (labels == s)).sum() / (inside | (labels == s)).sum()
+                    for s in np.unique(labels)
+                ]
                 score += inside.sum() / truth.size * max(overlaps)
             scores.append(score)
         images.append(np.mean(scores))
@@ -62,7 +65,17 @@ def covering(label_maps, annotations):
 
 
 def test_the_scores_are_those_of_the_predicted_label_maps(folder, data, tmp_path):
-    options = [*data, *TINY, *QUIET, "--merger.thresholds", "[0.3, 0.3]", "--out", tmp_path / "out", "--name", "run"]
+    options = [
+        *data,
+        *TINY,
+        *QUIET,
+        "--merger.thresholds",
+        "[0.3, 0.3]",
+        "--out",
+        tmp_path / "out",
+        "--name",
+        "run",
+    ]
     assert run("test", *options) == 0
     assert run("predict", *options) == 0
     maps = [read_picture(tmp_path / "out" / "run" / "labels" / f"image{n}.png") for n in range(7)]
@@ -112,7 +125,11 @@ def test_what_a_result_says(data, tmp_path):
     found = results(folder)
     assert found["name"] == "Folder/affinity"
     assert found["needs"] == {"LD": False, "UA": False, "AX": True}
-    assert found["protocol"] == {"name": "image-matched", "variant": "original", "background": "class"}
+    assert found["protocol"] == {
+        "name": "image-matched",
+        "variant": "original",
+        "background": "class",
+    }
     assert found["data"]["name"] == "Folder"
     assert found["data"]["crop"] is None
     assert (found["seed"], found["device"], found["images"], found["processes"]) == (7, "cpu", 7, 1)
@@ -121,7 +138,9 @@ def test_what_a_result_says(data, tmp_path):
     assert result["configuration"]["source"]["class_path"] == "tests.evaluation.tiny.TinySource"
     assert result["configuration"]["merger"]["init_args"]["thresholds"] == [0.3, 0.3, 0.3]
     assert set(result["times_ms"]) == {"prepare", "extract", "aggregate", "merge", "assign"}
-    assert set(result["per_class"]["mIoU"]) == {"0", "1", "2"} or len(result["per_class"]["mIoU"]) == 3
+    assert (
+        set(result["per_class"]["mIoU"]) == {"0", "1", "2"} or len(result["per_class"]["mIoU"]) == 3
+    )
     table = (folder / "table.md").read_text()
     assert "### Folder" in table
     assert "image-matched, original" in table
@@ -144,28 +163,49 @@ def test_git_state_is_that_of_the_working_directory(data, monkeypatch, tmp_path)
     (repository / "file").write_text("one")
     for command in (["init", "-q"], ["add", "file"], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert run("test", *data, *QUIET, "--segmenter", "OneSegment") == 0
-    assert results(repository / "outputs/Folder/OneSegment")["git"] == {"commit": commit, "changed": False}
+    assert results(repository / "outputs/Folder/OneSegment")["git"] == {
+        "commit": commit,
+        "changed": False,
+    }
     (repository / "file").write_text("two")
     assert run("test", *data, *QUIET, "--segmenter", "OneSegment") == 0
-    assert results(repository / "outputs/Folder/OneSegment")["git"] == {"commit": commit, "changed": True}
+    assert results(repository / "outputs/Folder/OneSegment")["git"] == {
+        "commit": commit,
+        "changed": True,
+    }
 
 
 def test_batches_and_workers_change_no_number(data, tmp_path):
-    for name, options in {"one": [], "three": ["--data.batch_size", 3], "workers": ["--data.num_workers", 2, "--data.batch_size", 2]}.items():
+    for name, options in {
+        "one": [],
+        "three": ["--data.batch_size", 3],
+        "workers": ["--data.num_workers", 2, "--data.batch_size", 2],
+    }.items():
         assert run("test", *data, *TINY, *QUIET, "--name", name, *options) == 0
-    found = [results(tmp_path / "outputs" / name)["results"][0] for name in ("one", "three", "workers")]
+    found = [
+        results(tmp_path / "outputs" / name)["results"][0] for name in ("one", "three", "workers")
+    ]
     assert found[0]["scores"] == found[1]["scores"] == found[2]["scores"]
-    tables = [(tmp_path / "outputs" / name / "per_image.csv").read_text().replace(name, "") for name in ("one", "three", "workers")]
+    tables = [
+        (tmp_path / "outputs" / name / "per_image.csv").read_text().replace(name, "")
+        for name in ("one", "three", "workers")
+    ]
     assert tables[0] == tables[1] == tables[2]
 
 
 def test_from_python(folder, tmp_path):
     data = Folder(images=folder / "images", labels=folder / "labels")
     segmenter = Segmenter.from_preset("affinity", source={"cells": [16, 8]}, image_size=64)
-    module = EvaluationModule({"mine": segmenter, "one": OneSegment()}, tmp_path / "run", pictures=0)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    module = EvaluationModule(
+        {"mine": segmenter, "one": OneSegment()}, tmp_path / "run", pictures=0
+    )
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     [logged] = trainer.test(module, datamodule=data, verbose=False)
     found = {result["method"]: result for result in results(tmp_path / "run")["results"]}
     assert logged["mine/mIoU"] == pytest.approx(found["mine"]["scores"]["mIoU"])
@@ -174,7 +214,9 @@ def test_from_python(folder, tmp_path):
     # The best single label of each image.
     targets = [read_picture(folder / "labels" / f"image{n}.png").astype(int) for n in range(7)]
     best = sum(np.bincount(target[target < 255]).max() for target in targets)
-    assert found["one"]["scores"]["ACC"] == pytest.approx(best / sum((t < 255).sum() for t in targets))
+    assert found["one"]["scores"]["ACC"] == pytest.approx(
+        best / sum((t < 255).sum() for t in targets)
+    )
 
 
 class RecordsNumbers(OneSegment):
@@ -183,7 +225,9 @@ class RecordsNumbers(OneSegment):
         return super().forward(images, batch_size=batch_size)
 
 
-@pytest.mark.parametrize(("known", "expected"), [("none", [None] * 3), ("target", [[1], [3], [2]]), ("mean", [[2]] * 3)])
+@pytest.mark.parametrize(
+    ("known", "expected"), [("none", [None] * 3), ("target", [[1], [3], [2]]), ("mean", [[2]] * 3)]
+)
 def test_what_a_method_is_told(tmp_path, known, expected):
     for number, values in enumerate(([0, 0, 255, 255], [0, 1, 2, 2], [2, 2, 1, 255])):
         stored = layouts.quarters(values)
@@ -193,15 +237,35 @@ def test_what_a_method_is_told(tmp_path, known, expected):
     method.told = []
     module = EvaluationModule(method, tmp_path / "run", num_segments=known, pictures=0)
     data = Folder(images=tmp_path / "images", labels=tmp_path / "labels")
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     trainer.test(module, datamodule=data, verbose=False)
     assert method.told == expected
 
 
 def test_variants_differ_where_segments_outnumber_classes(data, tmp_path):
     for variant in ("original", "tie_free"):
-        assert run("test", *data, *QUIET, "--segmenter", "SLIC", "--segmenter.num_segments", 20, "--model.variant", variant, "--name", variant) == 0
-    original, tie_free = (results(tmp_path / "outputs" / name)["results"][0]["scores"]["mIoU"] for name in ("original", "tie_free"))
+        assert (
+            run(
+                "test",
+                *data,
+                *QUIET,
+                "--segmenter",
+                "SLIC",
+                "--segmenter.num_segments",
+                20,
+                "--model.variant",
+                variant,
+                "--name",
+                variant,
+            )
+            == 0
+        )
+    original, tie_free = (
+        results(tmp_path / "outputs" / name)["results"][0]["scores"]["mIoU"]
+        for name in ("original", "tie_free")
+    )
     assert tie_free >= original
     rows = read_csv(tmp_path / "outputs" / "results.csv")
     columns = [column for column in rows[0] if column.startswith("mIoU")]
@@ -270,7 +334,9 @@ def test_the_trainers_limit_is_not_a_smaller_data_set(data, capsys):
 
 def test_several_methods_cannot_predict(folder, tmp_path):
     module = EvaluationModule({"a": OneSegment(), "b": OneSegment()}, tmp_path)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     with pytest.raises(UsageError, match="Expected one method to predict with"):
         trainer.predict(module, datamodule=Folder(images=folder / "images"))
 
@@ -278,9 +344,13 @@ def test_several_methods_cannot_predict(folder, tmp_path):
 def test_other_data_modules_are_refused(tmp_path):
     from lightning.pytorch.demos.boring_classes import BoringDataModule
 
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     with pytest.raises(UsageError, match="SegmentationDataModule, but got BoringDataModule"):
-        trainer.test(EvaluationModule(OneSegment(), tmp_path), datamodule=BoringDataModule(), verbose=False)
+        trainer.test(
+            EvaluationModule(OneSegment(), tmp_path), datamodule=BoringDataModule(), verbose=False
+        )
 
 
 def test_arguments():
@@ -348,7 +418,9 @@ def test_several_configurations_one_table(folder, tmp_path, capsys):
     where = f"data: {{class_path: Folder, init_args: {{images: {folder}/images, labels: {folder}/labels}}}}\n"
     quiet = "trainer: {logger: false, enable_progress_bar: false, accelerator: cpu}\n"
     (tmp_path / "one.yaml").write_text(where + quiet + "segmenter: OneSegment\n")
-    (tmp_path / "two.yaml").write_text(where + quiet + "segmenter: {class_path: SLIC, init_args: {num_segments: 4}}\n")
+    (tmp_path / "two.yaml").write_text(
+        where + quiet + "segmenter: {class_path: SLIC, init_args: {num_segments: 4}}\n"
+    )
     (tmp_path / "broken.yaml").write_text(where + quiet + "segmenter: OneSegmant\n")
     assert run("test", "one.yaml", "broken.yaml", "two.yaml", "--model.pictures", 0) == 1
     captured = capsys.readouterr()

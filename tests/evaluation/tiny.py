@@ -30,7 +30,10 @@ class TinySource(AttentionSource):
         maps = []
         for side in self.sides:
             height, width = images.shape[2:]
-            grid = (max(1, round(side * height / max(height, width))), max(1, round(side * width / max(height, width))))
+            grid = (
+                max(1, round(side * height / max(height, width))),
+                max(1, round(side * width / max(height, width))),
+            )
             colours = functional.adaptive_avg_pool2d(images, grid).flatten(2).mT
             near = (-30 * (colours[:, :, None] - colours[:, None]).abs().sum(-1)).softmax(-1)
             maps.append(AttentionMap(near, grid))
