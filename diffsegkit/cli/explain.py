@@ -3,7 +3,7 @@
 import errno
 import os
 
-from diffsegkit.errors import DiffSegKitError
+from diffsegkit.errors import DatasetError, DiffSegKitError
 
 
 def explain(error: Exception) -> str:
@@ -14,8 +14,10 @@ def explain(error: Exception) -> str:
 
     Returns:
         The message of errors that are made for users, and of full disks and GPUs; otherwise the
-        message with its type, and how to see more.
+        message with its type, and how to see more. Of a data set that is missing, the tree too.
     """
+    if isinstance(error, DatasetError):
+        return str(error).strip()  # it draws the expected tree of files
     if isinstance(error, DiffSegKitError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:

@@ -1,5 +1,6 @@
 """Any folder of images, with or without a folder of label images."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -139,11 +140,34 @@ labels/**/NAME.png          optional; 8 or 16 bits, palette or colours
         if self.labels is None or self.class_names:
             return
         # Over all labels, so that a subset has the same classes.
-        labels = [record.annotations[0] for record in self._all_records()]
-        largest = max(int(self._read_classes(path).max()) for path in labels if path.is_file())
-        if largest < 0:
+        paths = [record.annotations[0] for record in self._all_records()]
+        values: set[int] = set()
+        for path in paths:
+            if path.is_file():
+                values.update(self._read_classes(path).unique().tolist())  # type: ignore[no-untyped-call]
+        self.class_names = self._classes_of(values)
+
+    def _classes_of(self, values: set[int]) -> list[str]:
+        """The classes, from all the values that occur."""
+        classes = values - {IGNORE}
+        if not classes:
             raise DatasetError(f"The label images in {str(self.labels)!r} hold no class.")
-        self.class_names = [str(index) for index in range(largest + 1)]
+        number = max(classes) + 1
+        if values == {0, IGNORE}:
+            raise DatasetError(
+                f"The label images in {str(self.labels)!r} hold 0 and 255 alone, and 255 is "
+                "ignored unless a mapping says otherwise, which leaves one class; if these are "
+                "masks, give a `mapping` file with the two lines '0: background' and "
+                "'255: object', or `num_classes=1` if they are not."
+            )
+        if len(classes) < number / 2:
+            warnings.warn(
+                f"The label images in {str(self.labels)!r} hold values up to {number - 1}, so "
+                f"there are {number} classes, of which {number - len(classes)} never occur; give "
+                "a `mapping` if the values are not the classes.",
+                stacklevel=3,
+            )
+        return [str(index) for index in range(number)]
 
     def read_annotations(self, record: Record) -> tuple[Tensor, ...]:
         """Map values to classes, or take them as classes."""

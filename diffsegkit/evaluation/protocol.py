@@ -119,7 +119,7 @@ class Protocol:
             'image-matched, original'
         """
         described = self.describe()
-        words = [self.name]
+        words: list[str] = [self.name]
         if "variant" in described:
             words.append(self.variant)
         if described.get("background") == "many-to-one":

@@ -145,3 +145,28 @@ def test_arguments(root, wrong, message):
 def test_a_class_that_is_not_there(root):
     with pytest.raises(DatasetError, match="holds the value 2, but there are 2 classes"):
         Folder("images", "labels", root=root, class_names=["a", "b"]).load(0)
+
+
+def masks(root, values):
+    for number in range(3):
+        stored = quarters(values, number)
+        write_image(root / "images" / f"{number}.png", stored)
+        write_label(root / "labels" / f"{number}.png", stored)
+    return {"images": root / "images", "labels": root / "labels"}
+
+
+def test_masks_of_0_and_255_are_no_data_set_of_one_class(tmp_path):
+    where = masks(tmp_path, [0, 255, 255, 0])
+    with pytest.raises(DatasetError, match=r"hold 0 and 255 alone.*'0: background' and '255: object'"):
+        Folder(**where).setup()
+    (tmp_path / "classes.yaml").write_text("0: background\n255: object\n")
+    data = Folder(**where, mapping=tmp_path / "classes.yaml")
+    data.setup()
+    assert list(data.class_names) == ["background", "object"]
+    assert data.load(0).annotations[0].unique().tolist() == [0, 1]
+
+
+def test_values_that_can_hardly_be_classes_are_said(tmp_path):
+    where = masks(tmp_path, [0, 100, 200, 0])
+    with pytest.warns(UserWarning, match="there are 201 classes, of which 198 never occur"):
+        Folder(**where).setup()
