@@ -243,8 +243,8 @@ class ClusteringScore(RegionMetric):
 def _adjusted_rand(table: Contingency) -> float:
     """The adjusted Rand score of torchmetrics, in float64.
 
-    torchmetrics 1.9 multiplies numbers of pairs in int64, which overflows from about 50,000
-    pixels: a photo of BSDS500 can get a score of −1.7.
+    torchmetrics 1.9 multiplies numbers of pairs in int64, which can overflow from about 65,000
+    pixels: label maps of 481×321 got −1.74 where the score is 0.40.
     """
     shape = (int(table.regions.max()) + 1, int(table.segments.max()) + 1)
     matrix = torch.zeros(shape, dtype=torch.float64)

@@ -1,9 +1,10 @@
 """Matching of segments to classes: overlap histograms, the assignment, and counts from it."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -135,7 +136,7 @@ def match_segments(histogram: Tensor, variant: Variant = "original") -> Tensor:
         # What has no pixels has no say; the order of the rest is that of their contents.
         present = np.flatnonzero(matrix.any(1))
         used = np.flatnonzero(matrix.any(0))
-        used = used[np.lexsort(matrix[:, used][::-1])]
+        used = used[_order_by_contents(matrix[:, used])]
         rows, columns = linear_sum_assignment(matrix[np.ix_(present, used)], maximize=True)
         rows, columns = present[rows], used[columns]
         overlap = matrix[rows, columns] > 0
@@ -182,6 +183,10 @@ def matched_counts(
     counts = _check_histogram(histogram)
     if background is not None:
         check_background(background, len(counts))
+        if variant == "tie_free":
+            # Segments that are alike to the other classes are told apart by their background.
+            order = torch.from_numpy(_order_by_contents(counts.cpu().numpy()))
+            counts = counts[:, order.to(counts.device)]
         counts = _merge_background(counts, variant, background)
     matches = match_segments(counts, variant)
     taken = counts[:, matches.clamp_min(0)] * (matches >= 0)
@@ -302,6 +307,12 @@ def _merge_background(histogram: Tensor, variant: Variant, background: int) -> T
     result[:, :ids] = histogram[:, :ids] * ~merged[:ids]
     result[:, ids] = histogram[:, merged].sum(1)
     return result
+
+
+def _order_by_contents(matrix: NDArray[Any]) -> NDArray[Any]:
+    """``(K,)``: the columns in lexicographic order; equal ones stay in theirs."""
+    order: NDArray[Any] = np.lexsort(matrix[::-1])
+    return order
 
 
 def _check_histogram(histogram: object) -> Tensor:

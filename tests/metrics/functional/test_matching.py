@@ -234,6 +234,14 @@ def test_tie_free_background_does_not_depend_on_ids(maps, random, data):
     assert int(expected.tp.sum() + expected.fn.sum()) == int((target >= 0).sum())
 
 
+def test_tie_free_background_tells_equal_segments_apart():
+    # To class 1 segments 0 and 2 are alike; only the background tells them apart.
+    histogram = torch.tensor([[8, 1, 0], [1, 0, 1]])
+    found = matched_counts(histogram, "tie_free", background=0)
+    for order in permutations(range(3)):
+        assert_counts(matched_counts(histogram[:, list(order)], "tie_free", 0), found)
+
+
 def test_only_background_has_one_class():
     found = matched_counts(torch.tensor([[3, 4, 0]]), background=0)
     assert_counts(found, torch.tensor([[7], [0], [0]]))

@@ -119,6 +119,15 @@ def test_a_hundred_megapixels():
     assert information_distance(table) == pytest.approx(bits, rel=1e-12)
 
 
+@given(st.lists(st.integers(1, 7 * 10**8), min_size=4, max_size=4))
+def test_pairs_are_whole_numbers(counts):
+    cells = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    table = Contingency.from_cells([[*c, n] for c, n in zip(cells, counts, strict=True)])
+    a, b, c, d = counts
+    agreeing = sum(n * (n - 1) // 2 for n in counts) + a * d + b * c
+    assert rand_index(table) == agreeing / (sum(counts) * (sum(counts) - 1) // 2)
+
+
 @given(pairs(least=0))
 def test_contingency_cells(maps):
     preds, target = maps
