@@ -269,9 +269,8 @@ def only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
         keys: At the top level.
     """
     part = parsed.clone()
-    for key in parsed.keys(nested=False):
-        if key not in keys:
-            del part[key]
+    for key in vars(parsed).keys() - set(keys):
+        del part[key]
     return part
 
 

@@ -85,7 +85,7 @@ def one_sentence(message: str) -> str:
     if values:
         # The last is the outermost: what the user wrote.
         given = re.sub(r"NestedArg\(key='(.*)', val='(.*)'\)", r"\1=\2", values[-1])
-        if owner and keys[-1] in parameters:
+        if owner and keys and keys[-1] in parameters:
             expected = readable_type(parameters[keys[-1]].annotation)
             return f"{where}: expected {expected} for {owner.__name__}, but got {given!r}."
         if simple := re.search(r"Expected a (.*?)\. Got value", message):

@@ -62,6 +62,13 @@ API = {
         "SegmentationDataModule": "root, *, split='val', "
         "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",
     },
+    "diffsegkit.evaluation": {
+        "EvaluationModule": "methods, directory, *, protocol=None, variant='original', "
+        "background='class', num_segments='none', needs=(), pictures=1, resume=False, "
+        "overwrite=False, table=None, metadata=None",
+        "LabelMapWriter": "directory, configuration, *, skip_existing=False",
+        "Protocol": "name, variant='original', background='class'",
+    },
     "diffsegkit.kernels": {"pairwise_kl": "x, y=None"},
     "diffsegkit.mergers": {
         "AnchorSampler": "",
@@ -112,7 +119,12 @@ API = {
         "MergingError": None,
         "UsageError": None,
     },
-    "diffsegkit.presets": {"AFFINITY": None, "Preset": None, "part": "class_path, **init_args"},
+    "diffsegkit.presets": {
+        "AFFINITY": None,
+        "DIFFSEG": None,
+        "Preset": None,
+        "part": "class_path, **init_args",
+    },
     "diffsegkit.registry": {
         "Component": "kind, name, target, distribution, version, summary",
         "GROUPS": None,
@@ -122,6 +134,12 @@ API = {
         "load": "kind, name",
         "locate": "kind, name",
         "resolve": "kind, name",
+    },
+    "diffsegkit.segmenters": {
+        "Felzenszwalb": "scale=1000.0, sigma=0.8, min_size=20",
+        "ImageSegmenter": None,
+        "OneSegment": "",
+        "SLIC": "num_segments=6, compactness=10.0, sigma=0.0",
     },
     "diffsegkit.sources": {
         "AffinitySource": "cells=(64, 32, 16, 8), colour=1.0, lightness=0.7, texture=1.0, "

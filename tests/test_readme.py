@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffsegkit import Segmenter
 from diffsegkit.cli.main import main
+from tests.data.layouts import bsds500, coco_stuff27
 from tests.plugins import forget
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text()
@@ -23,8 +24,16 @@ def folder(tmp_path, monkeypatch, photo):
     """A working directory with the files that the README takes for granted."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "more" / "deep").mkdir(parents=True)
-    for name in ("photo.jpg", "photos/one.jpg", "more/deep/two.png"):
+    for name in ("photo.jpg", "photos/one.jpg", "photos/three.jpg", "more/deep/two.png"):
         Image.fromarray(photo).save(tmp_path / name)
+    (tmp_path / "masks").mkdir()
+    for name in ("one.png", "three.png"):
+        classes = (photo[..., 0] > 100).astype(np.uint8)
+        Image.fromarray(classes).save(tmp_path / "masks" / name)
+    # The data sets of the examples, at the places they name.
+    (tmp_path / "experiments").symlink_to(Path(__file__).parent.parent / "experiments")
+    bsds500(tmp_path / "data" / "BSDS500")
+    coco_stuff27(tmp_path / "data" / "coco")
     merger = next(block for block in PYTHON if block.startswith("# my_merger.py"))
     (tmp_path / "my_merger.py").write_text(merger)
     monkeypatch.chdir(tmp_path)
@@ -34,8 +43,8 @@ def folder(tmp_path, monkeypatch, photo):
 
 
 def test_there_is_something_to_run():
-    assert len(PYTHON) == 5
-    assert len(SHELL) == 5
+    assert len(PYTHON) == 8
+    assert len(SHELL) == 13
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
@@ -60,11 +69,19 @@ def test_python(folder, block):
 
 
 @pytest.mark.parametrize("command", SHELL)
-def test_shell(folder, command):
+def test_shell(folder, command, capsys):
     program, *args = shlex.split(command)
     assert program == "diffsegkit"
-    assert main(args) == 0
-    assert list((folder / "segments").glob("*_overlay.png"))
+    small = {"sweep": ["--data.limit", "2", "--data.crop", "64", "--image-size", "64"]}
+    assert main([*args, *small.get(args[0], [])]) == 0, capsys.readouterr().err
+    made = {
+        "segment": "segments/*_overlay.png",
+        "test": "outputs/*/*/results.json",
+        "sweep": "outputs/*/*/results.json",
+        "predict": "outputs/*/*/labels/one.png",
+    }
+    if args[0] in made:
+        assert list(folder.glob(made[args[0]]))
 
 
 def test_targets_exist():

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -193,10 +194,8 @@ class EvaluationCLI(LightningCLI):
             self.config_init = self.parser.instantiate(rest)
         except DiffSegKitError:
             raise
-        except ModuleNotFoundError as error:
-            raise UsageError(_missing_logger(error)) from error
-        except (TypeError, ValueError) as error:
-            raise UsageError(one_sentence(str(error))) from error
+        except (ModuleNotFoundError, TypeError, ValueError) as error:
+            raise UsageError(_missing_logger(error) or one_sentence(str(error))) from error
         self.datamodule: SegmentationDataModule = self.config_init.data
         self.name = self.config.name or f"{self.datamodule.name}/{self._method_name()}"
         self.out = Path(self.config.out).expanduser()
@@ -284,12 +283,12 @@ class EvaluationCLI(LightningCLI):
         return {key: self.plain[key] for key in ("data", "model", "trainer") if key in self.plain}
 
 
-def _missing_logger(error: ModuleNotFoundError) -> str:
-    text = " ".join(str(error).split())
+def _missing_logger(error: Exception) -> str | None:
+    """The extra to install, if the error is Lightning's about a logger's package."""
     for extra in ("wandb", "tensorboard"):
-        if extra in text.lower():
+        if re.search(f"(Requirement '|No module named '){extra}", str(error)):
             return f"The logger needs {extra}: pip install 'diffsegkit[{extra}]'."
-    return text
+    return None
 
 
 def _quieten_lightning() -> None:

@@ -56,7 +56,7 @@ def test_no_command_and_a_wrong_one():
     assert wrong.returncode == 2
     assert wrong.stderr == (
         "diffsegkit: error: There is no command 'segmnt'; did you mean 'segment'? The commands "
-        "are segment, data, list, doctor.\n"
+        "are segment, test, predict, sweep, data, list, doctor.\n"
     )
 
 
@@ -122,7 +122,7 @@ def test_doctor(tmp_path):
     wrong = """
         from diffsegkit.presets import Preset, part
         misspelt = Preset("Misspelt.", part("AffinitySource", celz=3))
-        empty = Preset("Empty.", None)
+        empty = Preset("Empty.", 3)
     """
     presets = [("presets", "misspelt = wrong:misspelt\nempty = wrong:empty")]
     install(tmp_path, "wrong", wrong, presets)

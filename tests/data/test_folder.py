@@ -82,7 +82,8 @@ def test_kinds_of_label_images(root, kind):
             write_label(path, labels, dtype=np.uint16)
         else:
             write_label(path, np.stack([labels] * 3, axis=-1))
-    module = Folder("images", "labels", root=root)
+    number = 301 if kind == "16 bits" else None
+    module = Folder("images", "labels", root=root, num_classes=number)
     assert corner_classes(module.load(0)) == [0, 1, 300 if kind == "16 bits" else 2, IGNORE]
 
 
@@ -157,7 +158,9 @@ def masks(root, values):
 
 def test_masks_of_0_and_255_are_no_data_set_of_one_class(tmp_path):
     where = masks(tmp_path, [0, 255, 255, 0])
-    with pytest.raises(DatasetError, match=r"hold 0 and 255 alone.*'0: background' and '255: object'"):
+    with pytest.raises(
+        DatasetError, match=r"hold 0 and 255 alone.*'0: background' and '255: object'"
+    ):
         Folder(**where).setup()
     (tmp_path / "classes.yaml").write_text("0: background\n255: object\n")
     data = Folder(**where, mapping=tmp_path / "classes.yaml")
