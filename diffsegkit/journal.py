@@ -129,5 +129,9 @@ def _open_alone(path: Path) -> FileIO:
         ) from error
     # The next line would join an incomplete one, and be lost with it.
     content = path.read_bytes()
-    file.truncate(content.rfind(b"\n") + 1)
+    whole = content.rfind(b"\n") + 1
+    if content[whole:].strip(b"\0") and not content[whole:].startswith(b"{"):
+        file.close()
+        raise DiffSegKitError(f"{str(path)!r} holds something else than records; rename the file.")
+    file.truncate(whole)
     return file

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffsegkit.errors import DiffSegKitError
 from diffsegkit.journal import Journal, read_journal
 
 _NAME = "manifest"
@@ -42,6 +43,9 @@ class Manifest:
     Args:
         directory: The folder of the results.
 
+    Raises:
+        DiffSegKitError: If a file of that name is somebody else's.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
@@ -53,11 +57,15 @@ class Manifest:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         known = Entry.__dataclass_fields__
-        self._entries = {
-            record["id"]: Entry(**{name: record[name] for name in known})
-            for record in read_journal(directory, _NAME)
-            if known.keys() <= record.keys()
-        }
+        self._entries: dict[str, Entry] = {}
+        for record in read_journal(directory, _NAME):
+            if not known.keys() <= record.keys():
+                raise DiffSegKitError(
+                    f"'{_NAME}.jsonl' in {str(directory)!r} is not a manifest of diffsegkit; "
+                    "choose another folder, or rename the file."
+                )
+            entry = Entry(**{name: record[name] for name in known})
+            self._entries[entry.id] = entry
 
     def is_done(self, image_id: str, *, sha256: str | None, configuration: str) -> bool:
         """Whether the results of this very image with this very configuration are there.

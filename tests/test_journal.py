@@ -94,3 +94,13 @@ def test_records_are_plain_lines(tmp_path):
     with Journal(tmp_path, "journal") as journal:
         journal.append({"a": [1, 2.5, None]})
     assert json.loads((tmp_path / "journal.jsonl").read_text()) == {"a": [1, 2.5, None]}
+
+
+def test_what_is_not_ours_is_not_cut(tmp_path):
+    (tmp_path / "journal.jsonl").write_text("notes without an end of line")
+    with (
+        Journal(tmp_path, "journal") as journal,
+        pytest.raises(DiffSegKitError, match="something else than records"),
+    ):
+        journal.append({})
+    assert (tmp_path / "journal.jsonl").read_text() == "notes without an end of line"

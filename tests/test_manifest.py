@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+from diffsegkit.errors import DiffSegKitError
 from diffsegkit.manifest import Entry, Manifest, digest, file_digest
 
 
@@ -35,6 +36,12 @@ def test_the_last_line_of_an_image_counts(folder):
         journal.append(asdict(entry))
     assert Manifest(folder).is_done("one", sha256="ab", configuration="c2")
     assert not Manifest(folder).is_done("one", sha256="ab", configuration="c1")
+
+
+def test_somebody_elses_manifest(tmp_path):
+    (tmp_path / "manifest.jsonl").write_text('{"id": "page", "url": "x"}\n')
+    with pytest.raises(DiffSegKitError, match="is not a manifest of diffsegkit"):
+        Manifest(tmp_path)
 
 
 def test_digests(tmp_path):

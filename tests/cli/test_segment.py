@@ -185,6 +185,38 @@ def test_what_is_done_is_this_photo_with_these_options(photos, tmp_path, capsys)
     assert "1 of 1 photos segmented" in capsys.readouterr().out
 
 
+def test_what_is_done_is_in_a_manifest(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(photos, "--out", out, *SMALL) == 0
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["photo0", "photo1", "photo2"]
+    record = json.loads((out / "photo1.json").read_text())
+    assert lines[1]["sha256"] == record["photo"]["sha256"]
+    assert lines[1]["num_segments"] == record["num_segments"]
+    assert lines[1]["files"] == ["photo1_labels.png", "photo1_overlay.png", "photo1.json"]
+    (out / "manifest.jsonl").write_text("my own notes\n")
+    assert run(photos, "--out", out, *SMALL) == 1
+    assert "is not a record" in capsys.readouterr().err
+    assert (out / "manifest.jsonl").read_text() == "my own notes\n"
+
+
+def test_a_whole_method(photos, tmp_path, capsys):
+    method = ["--segmenter", "SLIC", "--segmenter.num_segments", "4"]
+    assert run(photos / "photo0.png", "--out", "out", *method) == 0
+    record = json.loads((tmp_path / "out" / "photo0.json").read_text())
+    assert record["configuration"] == {
+        "segmenter": {
+            "class_path": "diffsegkit.segmenters.SLIC",
+            "init_args": {"num_segments": 4, "compactness": 10.0, "sigma": 0.0},
+        }
+    }
+    assert record["num_segments"] > 1
+    assert run(photos / "photo0.png", "--out", "one", "--segmenter", "OneSegment") == 0
+    assert "1 segment\n" in capsys.readouterr().out
+    assert run(photos / "photo0.png", "--out", "x", "--segmenter", "SLIK") == 2
+    assert "Did you mean 'SLIC'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["photo0.json", "photo0_overlay.png", "photo0_labels.png"])
 def test_files_of_others_are_not_overwritten(photos, capsys, name):
     Image.new("RGB", (9, 9)).save(photos / "mine.png")

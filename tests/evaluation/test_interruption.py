@@ -213,6 +213,21 @@ def test_killed_at_random_moments(data, tmp_path):
     assert killed == unbroken
 
 
+def test_interrupted_from_the_keyboard(data, tmp_path):
+    slow = ["--source", "tests.evaluation.slow.SlowSource", "--image-size", "64"]
+    line = command("test", *data, *slow, *QUIET, "--name", "stopped")
+    process = subprocess.Popen(line, cwd=tmp_path, env=with_tests(), stderr=subprocess.PIPE)
+    folder = tmp_path / "outputs" / "stopped"
+    while process.poll() is None and not journalled(folder):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert b"interrupted" in errors
+    assert b"Traceback" not in errors
+    assert journalled(folder)
+
+
 def with_tests():
     """An environment in which the tests' modules are found."""
     from pathlib import Path
