@@ -142,8 +142,8 @@ API = {
         "SLIC": "num_segments=6, compactness=10.0, sigma=0.0",
     },
     "diffsegkit.sources": {
-        "AffinitySource": "cells=(64, 32, 16, 8), colour=1.0, lightness=0.7, texture=1.0, "
-        "position=0.2, saturation=1.0, temperature=0.15",
+        "AffinitySource": "cells=(64, 32), colour=1.0, lightness=0.7, texture=1.0, "
+        "contour=1.5, scale=0.1, temperature=0.15",
     },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",

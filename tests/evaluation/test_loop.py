@@ -136,7 +136,7 @@ def test_what_a_result_says(data, tmp_path):
     assert found["versions"]["torchmetrics"]
     [result] = found["results"]
     assert result["configuration"]["source"]["class_path"] == "tests.evaluation.tiny.TinySource"
-    assert result["configuration"]["merger"]["init_args"]["thresholds"] == [0.3, 0.3, 0.3]
+    assert result["configuration"]["merger"]["init_args"]["thresholds"] == [1.5, 1.5, 1.5]
     assert set(result["times_ms"]) == {"prepare", "extract", "aggregate", "merge", "assign"}
     assert (
         set(result["per_class"]["mIoU"]) == {"0", "1", "2"} or len(result["per_class"]["mIoU"]) == 3
