@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from diffsegkit.data import SegmentationDataModule
+from diffsegkit.data import IGNORE, SegmentationDataModule
 from diffsegkit.errors import UsageError
 from diffsegkit.metrics import (
     BoundaryFMeasure,
@@ -68,12 +68,12 @@ class Protocol:
         """
         if self.name == "region":
             return {
-                "covering": SegmentationCovering(),
-                "PRI": ProbabilisticRandIndex(),
-                "VI": VariationOfInformation(),
+                "covering": SegmentationCovering(ignore_index=IGNORE),
+                "PRI": ProbabilisticRandIndex(ignore_index=IGNORE),
+                "VI": VariationOfInformation(ignore_index=IGNORE),
                 "boundary_F": BoundaryFMeasure(),
-                "ARI": ClusteringScore("adjusted_rand_score"),
-                "NMI": ClusteringScore("normalized_mutual_info_score"),
+                "ARI": ClusteringScore("adjusted_rand_score", ignore_index=IGNORE),
+                "NMI": ClusteringScore("normalized_mutual_info_score", ignore_index=IGNORE),
                 "segments": SegmentCount(),
             }
         if not data.num_classes:

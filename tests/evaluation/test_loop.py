@@ -119,6 +119,20 @@ def test_the_region_protocol_too(tmp_path, crop):
     assert json.loads((folder / "predictions.json").read_text())["predicts"]["crop"] == crop
 
 
+def test_regions_of_a_class_map_leave_out_what_is_ignored(data, folder, tmp_path):
+    options = [*data, *TINY, *QUIET, "--model.protocol", "region", "--name", "run"]
+    assert run("test", *options) == 0
+    assert run("predict", *options) == 0
+    expected = []
+    for n in range(7):
+        labels = read_picture(tmp_path / "outputs" / "run" / "labels" / f"image{n}.png")
+        target = read_picture(folder / "labels" / f"image{n}.png")
+        counted = target != 255
+        expected.append(covering([labels[counted]], [[target[counted]]]))
+    [result] = results(tmp_path / "outputs" / "run")["results"]
+    assert result["scores"]["covering"] == pytest.approx(np.mean(expected))
+
+
 def test_what_a_result_says(data, tmp_path):
     assert run("test", *data, *TINY, *QUIET, "--model.needs", '["AX"]', "--seed_everything", 7) == 0
     folder = tmp_path / "outputs" / "Folder" / "affinity"
