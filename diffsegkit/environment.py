@@ -5,6 +5,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 _PACKAGES = (
     "diffsegkit", "torch", "lightning", "torchmetrics", "triton", "kornia", "numpy", "scipy",
     "scikit-image", "pillow", "jsonargparse",
@@ -20,6 +22,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """A device, with the model of a GPU.
+
+    Args:
+        device: The device.
+    """
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def git_state(folder: Path) -> dict[str, str | bool] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from diffsegkit.errors import DiffSegKitError
 
@@ -20,7 +20,7 @@ class Journal:
     an interruption left incomplete is not counted.
 
     Args:
-        directory: Where; it is made with the first record.
+        directory: Where; it is made with the file, by the first record or :meth:`open`.
         name: What the journal is about.
         rank: Of this process.
 
@@ -34,8 +34,23 @@ class Journal:
     """
 
     def __init__(self, directory: str | os.PathLike[str], name: str, rank: int = 0) -> None:
-        self._path = Path(directory) / (f"{name}.{rank}.jsonl" if rank else f"{name}.jsonl")
+        self.path = Path(directory) / (f"{name}.{rank}.jsonl" if rank else f"{name}.jsonl")
         self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Keep others from writing this file, from now on until it is closed.
+
+        Raises:
+            DiffSegKitError: If another process is writing it.
+        """
+        if self._file is None:
+            self._file = _open_alone(self.path)
+
+    def clear(self) -> None:
+        """Forget the records of this process."""
+        self.open()
+        assert self._file is not None
+        self._file.truncate(0)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; when this returns, the record outlives the process.
@@ -47,8 +62,8 @@ class Journal:
             DiffSegKitError: If another process is writing this very file.
             OSError: If the disk is full; what was written of the line does not count.
         """
-        if self._file is None:
-            self._file = _open_alone(self._path)
+        self.open()
+        assert self._file is not None
         line = memoryview((json.dumps(record, separators=(",", ":")) + "\n").encode())
         while line:
             line = line[self._file.write(line) :]
@@ -105,6 +120,21 @@ def read_journal(directory: str | os.PathLike[str], name: str) -> list[dict[str,
     return records
 
 
+def check_idle(directory: str | os.PathLike[str], name: str) -> None:
+    """Be sure that nobody is writing a journal.
+
+    Args:
+        directory: Where it is.
+        name: What it is about.
+
+    Raises:
+        DiffSegKitError: If a process is.
+    """
+    for path in journal_files(directory, name):
+        with path.open("rb") as file:
+            _lock(file, path)
+
+
 def journal_files(directory: str | os.PathLike[str], name: str) -> list[Path]:
     """The files of a journal.
 
@@ -120,13 +150,7 @@ def _open_alone(path: Path) -> FileIO:
     """Open for appending, locked, without what an interruption left behind the last whole line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = FileIO(path, "ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise DiffSegKitError(
-            f"Another process is writing {str(path)!r}; wait for it, or choose another folder."
-        ) from error
+    _lock(file, path)
     # The next line would join an incomplete one, and be lost with it.
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
@@ -135,3 +159,15 @@ def _open_alone(path: Path) -> FileIO:
         raise DiffSegKitError(f"{str(path)!r} holds something else than records; rename the file.")
     file.truncate(whole)
     return file
+
+
+def _lock(file: IO[bytes] | FileIO, path: Path) -> None:
+    """Lock a file until it is closed; it is closed if another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise DiffSegKitError(
+            f"Another process is writing {str(path)!r}; wait for it or stop it, or choose another "
+            "folder."
+        ) from error

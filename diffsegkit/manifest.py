@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffsegkit.errors import DiffSegKitError
-from diffsegkit.journal import Journal, read_journal
+from diffsegkit.journal import Journal, check_idle, journal_files, read_journal
 
 _NAME = "manifest"
 
@@ -22,14 +22,14 @@ class Entry:
         id: What the results are called.
         sha256: Of the image's file, hexadecimal.
         configuration: Digest of everything the result depends on, see :func:`digest`.
-        files: The results, relative to the manifest's folder.
+        files: The results, relative to the manifest's folder, and their sizes in bytes.
         num_segments: How many segments there are.
     """
 
     id: str
     sha256: str
     configuration: str
-    files: Sequence[str]
+    files: Mapping[str, int]
     num_segments: int
 
 
@@ -79,8 +79,30 @@ class Manifest:
         return (
             entry is not None
             and (entry.sha256, entry.configuration) == (sha256, configuration)
-            and all((self.directory / file).exists() for file in entry.files)
+            and entry.files == file_sizes(self.directory, entry.files)
         )
+
+    def clear(self, journal: Journal) -> None:
+        """Remove the results that are listed here, and the list.
+
+        Args:
+            journal: The caller's own, which stays open.
+
+        Raises:
+            DiffSegKitError: If another process is writing the list.
+        """
+        check_idle(self.directory, _NAME)
+        journal.open()
+        for entry in self._entries.values():
+            for file in entry.files:
+                path = (self.directory / file).resolve()
+                if path.is_relative_to(self.directory.resolve()):
+                    path.unlink(missing_ok=True)
+        for path in journal_files(self.directory, _NAME):
+            if path != journal.path:
+                path.unlink()
+        journal.clear()
+        self._entries.clear()
 
     def journal(self, rank: int = 0) -> Journal:
         """Where a process adds ``asdict(entry)``, after the files of an image have been written.
@@ -89,6 +111,17 @@ class Manifest:
             rank: Of the process.
         """
         return Journal(self.directory, _NAME, rank)
+
+
+def file_sizes(directory: Path, files: Iterable[str]) -> dict[str, int]:
+    """The size of each file in bytes, without those that are not there.
+
+    Args:
+        directory: What the names are relative to.
+        files: Their names.
+    """
+    paths = {file: directory / file for file in files}
+    return {file: path.stat().st_size for file, path in paths.items() if path.is_file()}
 
 
 def file_digest(path: Path) -> str | None:

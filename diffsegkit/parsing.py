@@ -34,7 +34,11 @@ class SentenceParser(ArgumentParser):
         )
         if unknown:
             option = f"--{unknown[1]}"
-            hint = did_you_mean(option, list(self._option_string_actions), cutoff=0.7)
+            known = list(self._option_string_actions)
+            first, dot, rest = option.partition(".")
+            near = get_close_matches(first, [each for each in known if "." not in each], n=1)
+            whole = f"{near[0]}{dot}{rest}" if near else option
+            hint = did_you_mean(option, [*known, whole] if near and dot else known, cutoff=0.7)
             raise UsageError(
                 f"There is no option {option}{hint} '{self.prog} --help' lists them."
             ) from ex
@@ -68,7 +72,12 @@ def one_sentence(message: str) -> str:
             f"{did_you_mean(refused[1], list(parameters))} Its arguments are "
             f"{', '.join(parameters) or 'none'}."
         )
-    where = "--" + (keys[0].replace("_", "-") if len(keys) == 1 else ".".join(keys))
+    # Our own options have dashes; Lightning's one at this level has not.
+    only = keys[0] if keys[:1] == ["seed_everything"] else "".join(keys[:1]).replace("_", "-")
+    where = "--" + (only if len(keys) == 1 else ".".join(keys))
+    if owner and (needed := re.search(r"following arguments are required: (.*)", message)):
+        options = ", ".join(f"{where}.{name.strip()}" for name in needed[1].split(","))
+        return f"{where}: {owner.__name__} needs {options}."
     if wrong := re.search(r"Not a valid subclass of (\w+)\. Got value: (.*)", message):
         return (
             f"{where}: expected the name or dotted path of a {wrong[1]}, or a mapping with "
@@ -81,6 +90,11 @@ def one_sentence(message: str) -> str:
             f"{where}: there is no class called {no_class[1]!r}; give a dotted path such as "
             "package.module.Class."
         )
+    union = re.search(r"any of the Union subtypes\s+Subtypes: \[(.*)\]\n", message)
+    if union and not owner:
+        got = re.findall(r"Given value: (.*)", message)
+        expected = readable_type(union[1].replace(", <class 'NoneType'>", ""))
+        return f"{where}: expected {expected}, but got {(got or ['?'])[-1]!r}."
     values: list[str] = re.findall(r"(?:Given value|Got value): (.*)", message)
     if values:
         # The last is the outermost: what the user wrote.
@@ -89,7 +103,10 @@ def one_sentence(message: str) -> str:
             expected = readable_type(parameters[keys[-1]].annotation)
             return f"{where}: expected {expected} for {owner.__name__}, but got {given!r}."
         if simple := re.search(r"Expected a (.*?)\. Got value", message):
-            return f"{where}: expected {readable_type(simple[1])}, but got {given!r}."
+            expected = readable_type(simple[1])
+            if expected.endswith("Sequence"):
+                expected = 'a list, such as "[A, B]"'
+            return f"{where}: expected {expected}, but got {given!r}."
     text = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
     return f"{where}: {text}" if keys else text
 

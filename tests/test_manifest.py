@@ -11,7 +11,7 @@ from diffsegkit.manifest import Entry, Manifest, digest, file_digest
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "one.png").write_bytes(b"labels")
-    entry = Entry(id="one", sha256="ab", configuration="c1", files=["one.png"], num_segments=3)
+    entry = Entry(id="one", sha256="ab", configuration="c1", files={"one.png": 6}, num_segments=3)
     with Manifest(tmp_path).journal() as journal:
         journal.append(asdict(entry))
     return tmp_path
@@ -31,7 +31,7 @@ def test_done_is_this_image_with_this_configuration_and_its_files(folder):
 
 
 def test_the_last_line_of_an_image_counts(folder):
-    entry = Entry(id="one", sha256="ab", configuration="c2", files=["one.png"], num_segments=4)
+    entry = Entry(id="one", sha256="ab", configuration="c2", files={"one.png": 6}, num_segments=4)
     with Manifest(folder).journal() as journal:
         journal.append(asdict(entry))
     assert Manifest(folder).is_done("one", sha256="ab", configuration="c2")

@@ -64,10 +64,10 @@ API = {
     },
     "diffsegkit.evaluation": {
         "EvaluationModule": "methods, directory, *, protocol=None, variant='original', "
-        "background='class', num_segments='none', needs=(), pictures=1, resume=False, "
-        "overwrite=False, table=None, metadata=None",
+        "background='class', num_clusters=None, num_segments='none', needs=(), pictures=1, "
+        "resume=False, overwrite=False, table=None, metadata=None",
         "LabelMapWriter": "directory, configuration, *, skip_existing=False",
-        "Protocol": "name, variant='original', background='class'",
+        "Protocol": "name, variant='original', background='class', num_clusters=None",
     },
     "diffsegkit.kernels": {"pairwise_kl": "x, y=None"},
     "diffsegkit.mergers": {

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import yaml
 
-from diffsegkit.configuration import load_preset
+from diffsegkit.configuration import OPTIONS, load_preset
 from diffsegkit.errors import UsageError
+from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.presets import AFFINITY, Preset
 
 DEFAULT_PRESET = "affinity"
@@ -101,6 +102,27 @@ def typed_options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield option, value
         elif index + 1 < len(args):
             yield arg, args[index + 1]
+
+
+def refuse_parts_of_a_whole(args: Sequence[str], segmenter: object) -> None:
+    """A whole method has no parts: whoever gives some expects what will not happen.
+
+    Args:
+        args: The command line.
+        segmenter: What ``--segmenter`` came to.
+
+    Raises:
+        UsageError: If parts are given beside it.
+    """
+    if segmenter is None:
+        return
+    replaced = [f"--{name.replace('_', '-')}" for name in (*PARTS, *OPTIONS)]
+    for arg in args:
+        if arg.partition("=")[0].partition(".")[0] in replaced:
+            raise UsageError(
+                f"--segmenter is a whole method, so {arg.partition('=')[0]} has no meaning beside "
+                "it; leave one of them out."
+            )
 
 
 def find_device(name: str) -> torch.device:

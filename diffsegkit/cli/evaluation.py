@@ -16,7 +16,12 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from diffsegkit.cli.arguments import chosen_preset, named_preset, writable_folder
+from diffsegkit.cli.arguments import (
+    chosen_preset,
+    named_preset,
+    refuse_parts_of_a_whole,
+    writable_folder,
+)
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.configuration import (
     OPTIONS,
@@ -50,6 +55,7 @@ class EvaluationCLI(LightningCLI):
         description: For the help.
         epilog: For the help.
         sweep: Whether variants are expected.
+        logs: Whether there is anything to log.
     """
 
     def __init__(
@@ -61,9 +67,11 @@ class EvaluationCLI(LightningCLI):
         description: str,
         epilog: str,
         sweep: bool = False,
+        logs: bool = True,
     ) -> None:
         self._preset = chosen_preset(args)
         self._sweep = sweep
+        self._logs = logs
         _quieten_lightning()
         super().__init__(
             model_class=EvaluationModule,
@@ -165,9 +173,15 @@ class EvaluationCLI(LightningCLI):
             args: The command line.
 
         Raises:
-            UsageError: If there is no data set.
+            UsageError: If there is no data set, or options contradict each other.
         """
         self.config = parser.parse_args(cast("list[str]", args))
+        refuse_parts_of_a_whole(cast("list[str]", args), self.config.segmenter)
+        name = Path(self.config.name)
+        if name.is_absolute() or ".." in name.parts or re.search(r"[\n|]", self.config.name):
+            raise UsageError(
+                f"Expected --name to be a folder below --out, but got {self.config.name!r}."
+            )
         if not self.config.get("data"):
             raise UsageError(
                 "Expected a data set: --data NAME (`diffsegkit list datamodules`) with its "
@@ -224,7 +238,9 @@ class EvaluationCLI(LightningCLI):
             kwargs: Further arguments of the trainer.
         """
         config = {**self.config_init.trainer, **kwargs}
-        if config.get("logger") in (None, True):
+        if not self._logs:
+            config["logger"] = False
+        elif config.get("logger") in (None, True):
             config["logger"] = CSVLogger(self.folder, name="", version="logs")
         callbacks = config.get("callbacks") or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]

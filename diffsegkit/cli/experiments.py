@@ -1,6 +1,7 @@
 """Run one configuration in this process, or several in processes of their own."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from diffsegkit.cli.arguments import config_first, read_config, typed_options
 from diffsegkit.cli.evaluation import EvaluationCLI
-from diffsegkit.errors import UsageError
+from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.evaluation.table import Row, markdown
 
 _FLAGS = ("--resume", "--overwrite", "--help", "-h", "--print_config", "--debug")
@@ -26,6 +27,7 @@ class Command:
         description: For the help.
         epilog: For the help.
         sweep: Whether it takes variants.
+        logs: Whether there is anything to log.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Command:
     description: str
     epilog: str
     sweep: bool = False
+    logs: bool = True
 
     def cli(self, args: Sequence[str]) -> EvaluationCLI:
         """Parse and build.
@@ -47,6 +50,7 @@ class Command:
             description=self.description,
             epilog=self.epilog,
             sweep=self.sweep,
+            logs=self.logs,
         )
 
 
@@ -71,6 +75,13 @@ def run_experiments(command: Command, args: list[str]) -> int:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     except SystemExit as stop:  # how Lightning ends when interrupted
         raise KeyboardInterrupt from stop
+    except RuntimeError as error:
+        if cli.trainer.world_size > 1 and re.search(r"connection|gloo|nccl|peer", str(error), re.I):
+            raise DiffSegKitError(
+                "Another process of this run has ended; go on with --resume when its cause, which "
+                "it may have said above, is mended."
+            ) from error
+        raise
     if cli.trainer.is_global_zero:
         print(markdown(_rows(cli.folder)))  # noqa: T201
         print(f"Results are in {cli.folder}, and in {cli.model.table}.")  # noqa: T201
@@ -141,6 +152,9 @@ def _run_each(command: Command, configs: Sequence[str], rest: Sequence[str]) -> 
         else:
             rows += _rows(_folder(config, rest))
     print(markdown(rows))  # noqa: T201
+    for config in configs:
+        if config not in failed:
+            print(f"Results are in {_folder(config, rest)}.")  # noqa: T201
     for config in failed:
         print(f"diffsegkit: failed: {config}", file=sys.stderr)  # noqa: T201
     return 1 if failed else 0

@@ -22,7 +22,9 @@ def explain(error: Exception) -> str:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno is not None:
         where = f" at {os.fspath(error.filename)!r}" if error.filename is not None else ""
-        space = "; free some space and go on with --skip-existing, or choose another --out"
+        space = (
+            "; free some space and go on (--skip-existing, or --resume), or choose another --out"
+        )
         remedy = {
             errno.ENOSPC: space,
             errno.EDQUOT: space,
@@ -33,8 +35,8 @@ def explain(error: Exception) -> str:
         return f"{os.strerror(error.errno)}{where}{remedy}."
     if is_out_of_memory(error):
         return (
-            "The memory does not suffice; use --batch-size 1, a smaller --image-size, or "
-            "--device cpu."
+            "The memory does not suffice; use --batch-size 1 (or --data.batch_size 1), a smaller "
+            "--image-size, or --device cpu (or --trainer.accelerator cpu)."
         )
     if isinstance(error, ValueError):
         return " ".join(str(error).split())

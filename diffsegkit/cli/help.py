@@ -1,5 +1,6 @@
 """Help that reads as written for a person."""
 
+import re
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -9,7 +10,7 @@ class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Descriptions as they stand, and defaults without the types that jsonargparse adds."""
 
     def _get_help_string(self, action: Action) -> str:
-        text = (action.help or "").replace("``", "")
+        text = re.sub(r":\w+:`~?\.?([^`]+)`", r"\1", action.help or "").replace("``", "")
         default = action.default
         if isinstance(default, Namespace):  # a part
             default = default.class_path.rpartition(".")[2]

@@ -27,7 +27,7 @@ from diffsegkit.cli.explain import explain, is_out_of_memory
 from diffsegkit.cli.photos import Photo
 from diffsegkit.errors import DiffSegKitError
 from diffsegkit.images import load_image
-from diffsegkit.manifest import Entry, Manifest, digest, file_digest
+from diffsegkit.manifest import Entry, Manifest, digest, file_digest, file_sizes
 from diffsegkit.segmentation import Segmentation
 from diffsegkit.segmenter import Segmenter
 from diffsegkit.segmenters import ImageSegmenter
@@ -142,7 +142,7 @@ class Job:
                 id=photo.stem,
                 sha256=sha256 or "",
                 configuration=self._configuration,
-                files=[file.name for file in files],
+                files=file_sizes(self.directory, [file.name for file in files]),
                 num_segments=timed.num_segments,
             )
             results.append((photo, timed, entry))

@@ -21,6 +21,7 @@ Examples:
   diffsegkit predict --data Folder --data.images photos
   diffsegkit predict experiments/bsds500/affinity.yaml --data.root data/BSDS500 --resume
 """,
+    logs=False,
 )
 
 
@@ -39,9 +40,12 @@ def run(args: list[str]) -> int:
     cli = _COMMAND.cli([*(["--config", configs[0]] if configs else []), *rest])
     cli.prepare()
     description: dict[str, Any] = cli.model.description(cli.datamodule)
-    # Which images there are, and how they are scored, changes no label map.
+    # How they are scored changes no label map; nor does which images there are, unless the
+    # method is told something of the ground truth.
     depends_on = {key: description[key] for key in ("methods", "num_segments", "dtype", "seed")}
     depends_on["crop"] = description["data"]["crop"]
+    if cli.config.model.num_segments != "none":
+        depends_on["files_sha256"] = description["data"]["files_sha256"]
     labels = cli.folder / "labels"
     writer = LabelMapWriter(labels, depends_on, skip_existing=cli.config.resume)
     # Another callback than those of the command line, so it comes with the call.

@@ -13,6 +13,7 @@ from diffsegkit.cli.arguments import (
     find_device,
     named_preset,
     read_config,
+    refuse_parts_of_a_whole,
     typed_options,
     writable_folder,
 )
@@ -57,6 +58,7 @@ def run(args: list[str]) -> int:
     photos_of_configs = _photos_of_configs(args)
     parser = _parser(preset)
     options = parser.parse_args(args)
+    refuse_parts_of_a_whole(args, options.segmenter)
     # Absent positional arguments are empty, and would hide those of the file.
     named = options.photos or photos_of_configs
     if not named:

@@ -15,7 +15,7 @@ _COMMAND = Command(
 Writes what `diffsegkit test` writes, with a row per variant, and the grid of pictures.
 
 Example:
-  diffsegkit sweep experiments/sweeps/aggregation.yaml --data BSDS500 --data.root data/BSDS500
+  diffsegkit sweep experiments/sweeps/affinity_aggregation.yaml --data.root data/coco
 """,
     sweep=True,
 )

@@ -12,7 +12,7 @@ OUT/results.csv. Several configuration files run one after another, a row each i
 Examples:
   diffsegkit test --data Folder --data.images photos --data.labels masks
   diffsegkit test experiments/bsds500/affinity.yaml --data.root data/BSDS500
-  diffsegkit test experiments/bsds500/*.yaml --data.root data/BSDS500 --out outputs
+  diffsegkit test experiments/bsds500/affinity*.yaml --data.root data/BSDS500 --out outputs
   diffsegkit test experiments/bsds500/affinity.yaml --merger.thresholds "[1.2, 1.2]" --name other
   diffsegkit test experiments/bsds500/affinity.yaml --trainer.devices 2 --resume
 """,

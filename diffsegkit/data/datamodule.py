@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -236,7 +237,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
             raise DatasetError(
                 f"{self.name}, split {self.split!r}, has no ground truth for {without[0]!r}"
                 f"{f' and {len(without) - 1} more' if without[1:] else ''}, so it can be predicted "
-                "on, but not tested on."
+                "on, but not tested on; give its labels (of a Folder with `labels`), or use "
+                "`diffsegkit predict`."
             )
 
     def test_dataloader(self) -> DataLoader[Sample]:
@@ -287,12 +289,28 @@ class SegmentationDataModule(LightningDataModule, ABC):
             "limit": self.limit,
             "ids_file": None if self.ids_file is None else self.ids_file.name,
             "ids_sha256": sha256("\n".join(ids).encode()).hexdigest(),
+            "files_sha256": sha256("".join(self.file_digests.values()).encode()).hexdigest(),
             "protocol": self.protocol,
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
             "background": self.background,
             "mapping_sha256": None if self.mapping is None else self.mapping.digest(),
         }
+
+    @cached_property
+    def file_digests(self) -> dict[str, str]:
+        """By id a SHA-256 of the contents of image and labels, as they were when first asked for.
+
+        Two data sets may have the same ids, and a file may change between a run and its
+        resumption.
+        """
+        digests = {}
+        for record in self._found():
+            digest = sha256()
+            for path in (record.image, *record.annotations):
+                digest.update(sha256(path.read_bytes()).digest())
+            digests[record.id] = digest.hexdigest()
+        return digests
 
     def check(self, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
         """Look at every file, and go on where something is wrong.
@@ -462,8 +480,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
 def _sizes_differ(image_path: Path, image: Tensor, label_path: Path, label: Tensor) -> str:
     (height, width), (label_height, label_width) = image.shape[1:], label.shape
     turned = (height, width) == (label_width, label_height)
-    hint = "; the orientation in the image's EXIF data was applied, turn the label too" * turned
+    hint = "bring one to the size of the other"
+    if turned:
+        hint = "the orientation in the image's EXIF data was applied, turn the label too"
     return (
         f"The image {str(image_path)!r} has {width}x{height} pixels, but its label "
-        f"{str(label_path)!r} has {label_width}x{label_height}{hint}."
+        f"{str(label_path)!r} has {label_width}x{label_height}; {hint}."
     )

@@ -1,7 +1,8 @@
 """Any folder of images, with or without a folder of label images."""
 
+import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -14,10 +15,11 @@ from diffsegkit.data.mapping import ClassMapping
 from diffsegkit.data.mapping_file import read_mapping
 from diffsegkit.data.record import Record
 from diffsegkit.data.sample import IGNORE
-from diffsegkit.errors import DatasetError, UsageError
+from diffsegkit.errors import DatasetError, DiffSegKitError, UsageError
 
 _LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})  # kinds without losses
 _VOID = 255
+_MAX_CLASSES = 2048  # without a mapping; 16-bit label images may hold anything
 
 
 class Folder(SegmentationDataModule):
@@ -136,6 +138,7 @@ labels/**/NAME.png          optional; 8 or 16 bits, palette or colours
 
     def setup(self, stage: str | None = None) -> None:
         """Find the images and, unless it is known, how many classes there are."""
+        self._refuse_lossy_labels()
         super().setup(stage)
         if self.labels is None or self.class_names:
             return
@@ -146,6 +149,27 @@ labels/**/NAME.png          optional; 8 or 16 bits, palette or colours
             if path.is_file():
                 values.update(self._read_classes(path).unique().tolist())  # type: ignore[no-untyped-call]
         self.class_names = self._classes_of(values)
+
+    def check(self, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
+        """Look at every file, and whether there are classes to be found in the labels."""
+        problems = super().check(progress=progress)
+        try:
+            copy.copy(self).setup()
+        except DiffSegKitError as error:
+            if not problems:
+                problems.append(str(error))
+        return problems
+
+    def _refuse_lossy_labels(self) -> None:
+        """Labels as JPEG would otherwise be reported as missing."""
+        if self.labels is None or not self.labels.is_dir():
+            return
+        jpegs = sorted(path for path in self.labels.rglob("*.jp*g") if path.name[0] != ".")
+        if jpegs and not list_files(self.labels, _LABEL_SUFFIXES, recursive=True):
+            raise DatasetError(
+                f"The labels in {str(self.labels)!r} are JPEGs, such as {jpegs[0].name!r}, in "
+                "which classes blur into each other; export them anew as PNG."
+            )
 
     def _classes_of(self, values: set[int]) -> list[str]:
         """The classes, from all the values that occur."""
@@ -160,11 +184,16 @@ labels/**/NAME.png          optional; 8 or 16 bits, palette or colours
                 "masks, give a `mapping` file with the two lines '0: background' and "
                 "'255: object', or `num_classes=1` if they are not."
             )
-        if len(classes) < number / 2:
+        if number > _MAX_CLASSES:
+            raise DatasetError(
+                f"The label images in {str(self.labels)!r} hold values up to {number - 1}, which "
+                "can hardly be classes; give a `mapping` file that says which class each value is."
+            )
+        if len(classes) < number:
             warnings.warn(
                 f"The label images in {str(self.labels)!r} hold values up to {number - 1}, so "
-                f"there are {number} classes, of which {number - len(classes)} never occur; give "
-                "a `mapping` if the values are not the classes.",
+                f"there are {number} classes, of which {number - len(classes)} never occur and "
+                "yet may count in a mean; give a `mapping` if the values are not the classes.",
                 stacklevel=3,
             )
         return [str(index) for index in range(number)]
@@ -172,7 +201,13 @@ labels/**/NAME.png          optional; 8 or 16 bits, palette or colours
     def read_annotations(self, record: Record) -> tuple[Tensor, ...]:
         """Map values to classes, or take them as classes."""
         if self._mapping is not None:
-            return super().read_annotations(record)
+            try:
+                return super().read_annotations(record)
+            except DatasetError as error:
+                raise DatasetError(
+                    f"{str(error).rstrip('.')}; list them in the mapping, as a class or as ignore, "
+                    "or add the line 'unlisted: ignore' to it."
+                ) from error
         return tuple(self._read_classes(path) for path in record.annotations)
 
     def _read_classes(self, path: Path) -> Tensor:

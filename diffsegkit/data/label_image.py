@@ -46,6 +46,6 @@ def read_label_image(path: Path) -> NDArray[np.integer[Any]]:
     if values.dtype.kind not in "iu" or values.shape[2:] not in ((), (3,)):
         raise ImageError(
             f"Expected the label image {str(path)!r} to be grey, with a palette, or RGB, but its "
-            f"mode is {mode}."
+            f"mode is {mode}; save it as a PNG of one of these kinds."
         )
     return values

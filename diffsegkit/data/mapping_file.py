@@ -57,7 +57,7 @@ def read_mapping(path: Path, class_names: Sequence[str] = ()) -> ClassMapping:
     if not isinstance(content, dict):
         raise DatasetError(
             f"Expected {str(path)!r} to hold a list of class names, or a class for each value, but "
-            f"got {content!r}."
+            f"got {content!r}; in YAML a colour stands in quotes, as '#00008e': car."
         )
     entries = dict(content)
     unlisted = entries.pop("unlisted", None)

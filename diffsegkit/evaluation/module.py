@@ -1,5 +1,6 @@
 """Any method on any data set, as a LightningModule."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -8,7 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from diffsegkit.data import IGNORE, Sample, SegmentationDataModule
-from diffsegkit.errors import UsageError
+from diffsegkit.environment import versions
+from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.evaluation.protocol import Background, Protocol, ProtocolName, Variant, measure
 from diffsegkit.evaluation.results import Results, write_results
 from diffsegkit.evaluation.run_folder import RunFolder
@@ -35,6 +37,7 @@ class EvaluationModule(LightningModule):
         protocol: The data's own by default, see :class:`Protocol`.
         variant: See :class:`Protocol`.
         background: See :class:`Protocol`.
+        num_clusters: See :class:`Protocol`.
         num_segments: What methods are told of the ground truth: ``"none"``; ``"target"``: the
             number of classes (or regions) of each image, for K-Means-S; ``"mean"``: their mean over
             the data set, rounded, for K-Means-C. Results say so.
@@ -59,6 +62,7 @@ class EvaluationModule(LightningModule):
         protocol: ProtocolName | None = None,
         variant: Variant = "original",
         background: Background = "class",
+        num_clusters: int | None = None,
         num_segments: KnownNumber = "none",
         needs: Sequence[Need] = (),
         pictures: int = 1,
@@ -91,6 +95,7 @@ class EvaluationModule(LightningModule):
         self.protocol: ProtocolName | None = protocol
         self.variant: Variant = variant
         self.background: Background = background
+        self.num_clusters = num_clusters
         self.num_segments: KnownNumber = num_segments
         self.needs = list(needs)
         self.pictures = pictures
@@ -99,6 +104,7 @@ class EvaluationModule(LightningModule):
         self.metadata = dict(metadata or {})
         self._journal: Journal | None = None
         self._mean_number: int | None = None
+        self._launcher = 0
 
     @property
     def methods(self) -> dict[str, nn.Module]:
@@ -112,7 +118,9 @@ class EvaluationModule(LightningModule):
             data: The data set.
         """
         name = self.protocol or data.protocol
-        return Protocol(cast("ProtocolName", name), self.variant, self.background)
+        return Protocol(
+            cast("ProtocolName", name), self.variant, self.background, self.num_clusters
+        )
 
     def description(self, data: SegmentationDataModule) -> dict[str, Any]:
         """Everything that the numbers depend on, as plain data.
@@ -130,6 +138,7 @@ class EvaluationModule(LightningModule):
             "num_segments": self.num_segments,
             "dtype": self.metadata.get("dtype", "auto"),
             "seed": self.metadata.get("seed"),
+            "versions": versions(),
         }
 
     def check(self, data: SegmentationDataModule) -> None:
@@ -153,19 +162,27 @@ class EvaluationModule(LightningModule):
             stage: ``"test"`` or ``"predict"``.
         """
         data = self._data()
+        if self.trainer.precision != "32-true":
+            raise UsageError(
+                f"Expected the trainer's precision to be 32-true, but got "
+                f"{self.trainer.precision}, which would change results unseen; put the method in "
+                "another dtype, with --dtype on the command line."
+            )
+        self._launcher = os.getppid()
         if self.num_segments == "mean":
             number = _mean_number(data) if self.trainer.is_global_zero else 0
             self._mean_number = self.trainer.strategy.broadcast(number)
         if stage != "test":
             return
+        self._journal = self.folder.journal(self.global_rank)
         if self.trainer.is_global_zero:
             self.check(data)
-            self.folder.begin(self.description(data), resume=self.resume)
+            self._journal = self.folder.begin(self.description(data), resume=self.resume)
         # Nobody may look before the old journal is gone, nor write before all have looked.
         self.trainer.strategy.barrier("begun")
-        data.skip([record["id"] for record in self.folder.records()])
+        self._journal.open()
+        data.skip(self.folder.done(data.file_digests))
         self.trainer.strategy.barrier("looked")
-        self._journal = self.folder.journal(self.global_rank)
 
     def test_step(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
         """Measure a batch, and write down what was measured.
@@ -175,6 +192,7 @@ class EvaluationModule(LightningModule):
             batch_idx: Not looked at.
         """
         assert self._journal is not None  # setup made it
+        self._stop_if_left_behind()
         for record in self._measure(batch):
             self._journal.append(record)
 
@@ -193,7 +211,7 @@ class EvaluationModule(LightningModule):
         self.trainer.strategy.barrier("measured")
         data = self._data()
         protocol = self.protocol_for(data)
-        records = self.folder.complete_records(data.ids)
+        records = self.folder.complete_records(data.file_digests)
         results = {
             name: Results.from_records(name, records, protocol.metrics(data), protocol, data)
             for name in self.methods
@@ -225,6 +243,7 @@ class EvaluationModule(LightningModule):
         Raises:
             UsageError: If there are several methods.
         """
+        self._stop_if_left_behind()
         if len(self._methods) > 1:
             raise UsageError(f"Expected one method to predict with, but got {self._names}.")
         return self._segment(self._methods[0], batch) if batch else []
@@ -242,12 +261,20 @@ class EvaluationModule(LightningModule):
         method = self.methods[name]
         return [self._segment(method, [sample])[0].labels.cpu() for sample in samples]
 
+    def _stop_if_left_behind(self) -> None:
+        """End with whatever started this process: nobody waits for it, and another may go on."""
+        if self.global_rank and os.getppid() != self._launcher:
+            raise DiffSegKitError("The process that started this one is gone, so this one ends.")
+
     def _measure(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
         """What the journal keeps of each sample."""
         data = self._data()
         protocol = self.protocol_for(data)
         metrics = protocol.metrics(data)
-        records: list[dict[str, Any]] = [{"id": sample.id, "methods": {}} for sample in batch]
+        records: list[dict[str, Any]] = [
+            {"id": sample.id, "files": data.file_digests[sample.id], "methods": {}}
+            for sample in batch
+        ]
         for name, method in self.methods.items():
             segmentations = self._segment(method, batch) if batch else []
             for sample, segmentation, record in zip(batch, segmentations, records, strict=True):
@@ -269,9 +296,18 @@ class EvaluationModule(LightningModule):
             assert self._mean_number is not None  # setup found it
             numbers = [self._mean_number] * len(batch)
         images = [sample.image for sample in batch]
-        segmentations: list[Segmentation] = method(
-            images, num_segments=numbers, batch_size=len(batch)
-        )
+        try:
+            segmentations: list[Segmentation] = method(
+                images, num_segments=numbers, batch_size=len(batch)
+            )
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            # A method of somebody else may fail on an image with anything: say on which.
+            ids = ", ".join(repr(sample.id) for sample in batch)
+            text = " ".join(str(error).split())
+            raise DiffSegKitError(
+                f"{type(method).__name__} failed on {ids}: {type(error).__name__}: {text} (run "
+                "again with --debug to see where)."
+            ) from error
         return segmentations
 
     def _data(self) -> SegmentationDataModule:

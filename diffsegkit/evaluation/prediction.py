@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from diffsegkit.data import Sample, SegmentationDataModule
 from diffsegkit.errors import UsageError
 from diffsegkit.journal import Journal
-from diffsegkit.manifest import Entry, Manifest, digest, file_digest
+from diffsegkit.manifest import Entry, Manifest, digest, file_digest, file_sizes
 from diffsegkit.segmentation import Segmentation
 
 
@@ -58,6 +58,12 @@ class LabelMapWriter(BasePredictionWriter):
                 f"{type(data).__name__}; see diffsegkit.data."
             )
         manifest = Manifest(self.directory)
+        self._journal = manifest.journal(trainer.global_rank)
+        if trainer.is_global_zero and not self.skip_existing:
+            # Label maps of another run would pass for this one's.
+            manifest.clear(self._journal)
+        trainer.strategy.barrier("cleared")
+        self._journal.open()
         if self.skip_existing:
             done = [
                 image
@@ -69,7 +75,6 @@ class LabelMapWriter(BasePredictionWriter):
             self.num_skipped = len(done)
             data.skip(done)
         trainer.strategy.barrier("looked")
-        self._journal = manifest.journal(trainer.global_rank)
 
     def teardown(self, *_: object, **__: object) -> None:
         """Let others write; a hook of Lightning."""
@@ -109,7 +114,7 @@ class LabelMapWriter(BasePredictionWriter):
                 id=sample.id,
                 sha256=file_digest(sample.path) or "",
                 configuration=self.configuration,
-                files=[file],
+                files=file_sizes(self.directory, [file]),
                 num_segments=segmentation.num_segments,
             )
             self._journal.append(asdict(entry))

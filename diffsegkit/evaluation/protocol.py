@@ -1,6 +1,6 @@
 """How label maps are scored: protocols that must not be mixed, and what each measures."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -38,6 +38,8 @@ class Protocol:
             ``"tie_free"`` without its dependence on ids.
         background: ``"class"``: an ordinary class. ``"many-to-one"``: every segment that matches
             no other class is background (DiffCut on VOC, Context and COCO-Object).
+        num_clusters: Of the dataset-matched protocol: how many ids there may be, if more than
+            classes; those that match no class count as errors.
 
     Raises:
         UsageError: If a value is unknown.
@@ -46,6 +48,7 @@ class Protocol:
     name: ProtocolName
     variant: Variant = "original"
     background: Background = "class"
+    num_clusters: int | None = None
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -67,11 +70,13 @@ class Protocol:
             UsageError: If the data cannot be scored like this.
         """
         if self.name == "region":
+            # Of class maps the borders of what is ignored are nobody's boundaries.
+            boundary = {} if data.num_classes else {"boundary_F": BoundaryFMeasure()}
             return {
                 "covering": SegmentationCovering(ignore_index=IGNORE),
                 "PRI": ProbabilisticRandIndex(ignore_index=IGNORE),
                 "VI": VariationOfInformation(ignore_index=IGNORE),
-                "boundary_F": BoundaryFMeasure(),
+                **boundary,
                 "ARI": ClusteringScore("adjusted_rand_score", ignore_index=IGNORE),
                 "NMI": ClusteringScore("normalized_mutual_info_score", ignore_index=IGNORE),
                 "segments": SegmentCount(),
@@ -89,8 +94,8 @@ class Protocol:
                     "--model.background class."
                 )
             return {
-                "mIoU": DatasetMatchedMeanIoU(data.num_classes),
-                "ACC": DatasetMatchedAccuracy(data.num_classes),
+                "mIoU": DatasetMatchedMeanIoU(data.num_classes, self.num_clusters),
+                "ACC": DatasetMatchedAccuracy(data.num_classes, self.num_clusters),
                 "segments": SegmentCount(),
             }
         options: dict[str, Any] = {"variant": self.variant, "background": background}
@@ -105,11 +110,10 @@ class Protocol:
         """The metric by which an image is better or worse than another."""
         return "covering" if self.name == "region" else "mIoU"
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         """What a result must say: only the options that the protocol has."""
-        if self.name == "image-matched":
-            return asdict(self)
-        return {"name": self.name}
+        own = {"image-matched": ("variant", "background"), "dataset-matched": ("num_clusters",)}
+        return {"name": self.name} | {key: getattr(self, key) for key in own.get(self.name, ())}
 
     def label(self) -> str:
         """The description in a few words, for headings and columns.
@@ -124,6 +128,8 @@ class Protocol:
             words.append(self.variant)
         if described.get("background") == "many-to-one":
             words.append("many-to-one background")
+        if described.get("num_clusters"):
+            words.append(f"{self.num_clusters} clusters")
         return ", ".join(words)
 
     def _background_class(self, data: SegmentationDataModule) -> int | None:

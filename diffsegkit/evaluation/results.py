@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from diffsegkit.data import SegmentationDataModule
-from diffsegkit.environment import git_state, versions
+from diffsegkit.environment import device_name, git_state, versions
 from diffsegkit.evaluation.pictures import draw_extremes, log_pictures
 from diffsegkit.evaluation.protocol import Protocol
 from diffsegkit.evaluation.table import Row, append_rows, markdown
@@ -136,7 +136,7 @@ def _document(
         "told": _TOLD[module.num_segments],
         "images": len(data.ids),
         "processes": module.trainer.world_size,
-        "device": str(module.device),
+        "device": device_name(module.device),
         "versions": versions(),
         "git": git_state(Path.cwd()),
         **module.metadata,

@@ -14,6 +14,11 @@ from diffsegkit.files import write_atomically
 from diffsegkit.manifest import digest
 
 _NO_SCORE = "-"
+# What makes two data sets one, however their images were chosen.
+_SAME_DATA = (
+    "name", "ids_sha256", "files_sha256", "crop", "mapping_sha256", "num_classes", "class_names",
+    "background",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Row:
             "split": data.get("split"),
             "images": document["images"],
             "crop": data.get("crop"),
-            "data_digest": digest(data),
+            "data_digest": digest({key: data[key] for key in _SAME_DATA if key in data}),
             "protocol": protocol,
             **{f"{metric} ({protocol})": score for metric, score in result["scores"].items()},
             "seed": document.get("seed"),
@@ -134,7 +139,7 @@ def _table(rows: Sequence[Row]) -> str:
     crop = f"centre square of {first['crop']} pixels" if first["crop"] else "own size"
     heading = (
         f"### {first['data']} {first['split']}, {first['images']} images, {crop} "
-        f"- {first['protocol']}"
+        f"(data {first['data_digest'][:8]}) - {first['protocol']}"
     )
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.scores()))
     told = any(row.cells["told"] for row in rows)

@@ -193,7 +193,10 @@ def test_what_is_done_is_in_a_manifest(photos, tmp_path, capsys):
     record = json.loads((out / "photo1.json").read_text())
     assert lines[1]["sha256"] == record["photo"]["sha256"]
     assert lines[1]["num_segments"] == record["num_segments"]
-    assert lines[1]["files"] == ["photo1_labels.png", "photo1_overlay.png", "photo1.json"]
+    assert lines[1]["files"] == {
+        name: (out / name).stat().st_size
+        for name in ("photo1_labels.png", "photo1_overlay.png", "photo1.json")
+    }
     (out / "manifest.jsonl").write_text("my own notes\n")
     assert run(photos, "--out", out, *SMALL) == 1
     assert "is not a record" in capsys.readouterr().err
@@ -476,7 +479,7 @@ def test_debug_shows_the_traceback(photos, capsys):
         ),
         (
             torch.OutOfMemoryError("CUDA out of memory"),
-            "use --batch-size 1, a smaller --image-size",
+            "use --batch-size 1 (or --data.batch_size 1), a smaller --image-size",
         ),
         (RuntimeError("boom"), "RuntimeError: boom (run again with --debug"),
     ],

@@ -26,7 +26,7 @@ def test_values_are_classes(root):
     assert module.num_classes == 3
     assert list(module.class_names) == ["0", "1", "2"]
     # A subset has the classes of the whole.
-    write_label(root / "labels" / "sub" / "two.png", quarters([0, 5, 5, 5]))
+    write_label(root / "labels" / "sub" / "two.png", quarters([0, 3, 4, 5]))
     subset = Folder("images", "labels", root=root, limit=1)
     subset.setup()
     assert subset.num_classes == 6

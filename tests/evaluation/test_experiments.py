@@ -65,6 +65,8 @@ def test_runs_from_end_to_end(config, own_process):
         assert 0 < scores["covering" if config.parent.name == "bsds500" else "ACC"] <= 1
     assert found["protocol"]["name"] == content["model"]["protocol"]
     assert found["data"]["crop"] == (64 if content["data"]["init_args"].get("crop") else None)
+    if config.parent.name != "bsds500":
+        assert found["protocol"]["variant"] == "original"
     published = {"coco_object", "pascal_voc", "pascal_context"}
     if config.parent.name in published:
         assert found["protocol"]["background"] == "many-to-one"

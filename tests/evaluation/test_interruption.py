@@ -123,11 +123,94 @@ class TestInOneProcess:
         assert run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x") == 0
         folder = tmp_path / "outputs" / "x"
         line = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
+        again = [*data, *QUIET, "--segmenter", "OneSegment", "--name", "x", "--resume"]
+        # What another process measured alike is no loss ...
         (folder / "journal.1.jsonl").write_bytes(line)
+        assert run("test", *again) == 0
+        # ... but two measurements that differ cannot both be true.
+        other = line.replace(b'"num_segments":1', b'"num_segments":2')
+        (folder / "journal.1.jsonl").write_bytes(other)
+        assert run("test", *again) == 1
+        assert "1 are there twice and differ" in capsys.readouterr().err
+
+    def test_what_has_changed_is_measured_again(
+        self, folder, data, tmp_path, interrupted, monkeypatch
+    ):
+        self.interrupt(data, interrupted)
+        monkeypatch.undo()
+        monkeypatch.chdir(tmp_path)
+        label = folder / "labels" / "image1.png"
+        label.write_bytes((folder / "labels" / "image2.png").read_bytes())
+        TinySource.calls = 0
+        resumed = [*data, *TINY, *QUIET, "--name", "broken", "--resume", "--model.pictures", 0]
+        assert run("test", *resumed) == 0
+        assert TinySource.calls == 4 + 1
+        assert run("test", *data, *TINY, *QUIET, "--name", "unbroken") == 0
+        broken, unbroken = (results(tmp_path / "outputs" / name) for name in ("broken", "unbroken"))
+        assert broken["results"][0]["scores"] == unbroken["results"][0]["scores"]
+
+    def test_results_of_other_settings_are_not_replaced_unasked(self, data, tmp_path, capsys):
+        slic = ["--segmenter", "SLIC", "--name", "x", *QUIET]
+        assert run("test", *data, *slic) == 0
+        before = (tmp_path / "outputs" / "x" / "results.json").read_bytes()
+        assert run("test", *data, *slic, "--segmenter.num_segments", 3) == 2
+        assert "holds the results of other settings" in capsys.readouterr().err
+        assert run("test", *data, *slic, "--data.limit", 2) == 2
+        assert (tmp_path / "outputs" / "x" / "results.json").read_bytes() == before
+        assert run("test", *data, *slic, "--data.limit", 2, "--overwrite") == 0
+
+    def test_two_runs_in_one_folder(self, data, tmp_path, capsys):
+        from diffsegkit.evaluation.run_folder import RunFolder
+
+        at_work = RunFolder(tmp_path / "outputs" / "x").begin({}, resume=False)
+        for option in ([], ["--resume"], ["--overwrite"]):
+            assert (
+                run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", *option) == 1
+            )
+            assert "Another process is writing" in capsys.readouterr().err
+        at_work.close()
+        assert run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x") == 0
+
+    def test_predict_anew_leaves_nothing_of_another_run(self, data, tmp_path):
+        assert run("predict", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x") == 0
         assert (
-            run("test", *data, *QUIET, "--segmenter", "OneSegment", "--name", "x", "--resume") == 1
+            run("predict", *data, *QUIET, "--segmenter", "SLIC", "--name", "x", "--data.limit", 2)
+            == 0
         )
-        assert "1 are there twice" in capsys.readouterr().err
+        labels = tmp_path / "outputs" / "x" / "labels"
+        assert sorted(path.stem for path in labels.glob("*.png")) == IDS[:2]
+
+    def test_a_damaged_label_map_is_made_again(self, data, tmp_path, capsys):
+        slic = ["--segmenter", "SLIC", "--name", "x", *QUIET]
+        assert run("predict", *data, *slic) == 0
+        labels = tmp_path / "outputs" / "x" / "labels"
+        whole = (labels / "image3.png").read_bytes()
+        (labels / "image3.png").write_text("x")
+        assert run("predict", *data, *slic, "--resume") == 0
+        assert "6 of 7 were done already" in capsys.readouterr().out
+        assert (labels / "image3.png").read_bytes() == whole
+
+    def test_label_maps_that_depend_on_the_ground_truth(self, folder, data, capsys):
+        told = ["--merger", "KMeansMerger", "--model.num_segments", "target", "--name", "x"]
+        assert run("predict", *data, *TINY, *QUIET, *told) == 0
+        label = folder / "labels" / "image1.png"
+        label.write_bytes((folder / "labels" / "image2.png").read_bytes())
+        assert run("predict", *data, *TINY, *QUIET, *told, "--resume") == 0
+        assert "done already" not in capsys.readouterr().out
+
+    def test_predict_leaves_what_test_logged(self, data, tmp_path):
+        options = [
+            *data,
+            "--trainer.enable_progress_bar",
+            "false",
+            "--segmenter",
+            "OneSegment",
+            "--name",
+            "x",
+        ]
+        assert run("test", *options) == 0
+        assert run("predict", *options) == 0
+        assert (tmp_path / "outputs" / "x" / "logs" / "metrics.csv").exists()
 
     def test_predict_goes_on_where_it_stopped(
         self, data, tmp_path, interrupted, monkeypatch, capsys
@@ -213,6 +296,59 @@ def test_killed_at_random_moments(data, tmp_path):
     assert killed == unbroken
 
 
+def test_killed_on_two_processes_and_resumed_on_one(data, tmp_path):
+    """Rank 1 outlives the kill of the first process; what it is still writing is waited for."""
+    slow = ["--source", "tests.evaluation.slow.SlowSource", "--image-size", "64"]
+    options = [
+        *data,
+        *slow,
+        *QUIET,
+        "--model.pictures",
+        0,
+        "--trainer.accelerator",
+        "cpu",
+        "--name",
+        "killed",
+    ]
+    folder = tmp_path / "outputs" / "killed"
+    process = subprocess.Popen(
+        command("test", *options, "--trainer.devices", 2),
+        cwd=tmp_path,
+        env=with_tests(),
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and len(journalled(folder)) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(30):
+        done = subprocess.run(
+            command("test", *options, "--resume"),
+            cwd=tmp_path,
+            env=with_tests(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            break
+        assert "Another process is writing" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert sorted(journalled(folder)) == IDS
+    assert (
+        run_alone(options, tmp_path)["results"][0]["scores"]
+        == results(folder)["results"][0]["scores"]
+    )
+
+
+def run_alone(options, tmp_path):
+    unbroken = [*options[:-1], "unbroken"]
+    subprocess.run(
+        command("test", *unbroken), cwd=tmp_path, env=with_tests(), check=True, capture_output=True
+    )
+    return results(tmp_path / "outputs" / "unbroken")
+
+
 def test_interrupted_from_the_keyboard(data, tmp_path):
     slow = ["--source", "tests.evaluation.slow.SlowSource", "--image-size", "64"]
     line = command("test", *data, *slow, *QUIET, "--name", "stopped")
@@ -266,8 +402,8 @@ def test_each_image_counts_once_on_any_number_of_processes(number, data, tmp_pat
     assert one["results"][0]["scores"] == many["results"][0]["scores"]
     folder = tmp_path / "outputs" / f"on{number}"
     assert sorted(journalled(folder)) == IDS
-    files = sorted(path.name for path in folder.glob("journal*.jsonl"))
-    assert len(files) == min(number, 7)
+    files = [path.stat().st_size > 0 for path in folder.glob("journal*.jsonl")]
+    assert (len(files), sum(files)) == (number, min(number, 7))
     tables = [
         (tmp_path / "outputs" / f"on{processes}" / "per_image.csv").read_text()
         for processes in (1, number)

@@ -38,7 +38,7 @@ def row(**changes):
 def test_what_is_comparable_is_one_table():
     text = markdown([row(run="a"), row(run="b", scores={"mIoU": 0.25, "ACC": float("nan")})])
     assert text.splitlines() == [
-        "### Set val, 10 images, centre square of 512 pixels - image-matched, original",
+        f"### Set val, 10 images, centre square of 512 pixels (data {row().cells['data_digest'][:8]}) - image-matched, original",
         "",
         "| method | LD | UA | AX | mIoU |",
         "| --- | --- | --- | --- | ---: |",
@@ -66,6 +66,18 @@ def test_what_is_not_comparable_is_another(changes):
     assert "| a |" in first
     assert "| c |" in first
     assert "| b |" in second
+
+
+def test_how_the_images_were_chosen_does_not_part_them():
+    chosen = {
+        "name": "Set",
+        "split": "val",
+        "crop": 512,
+        "images": 10,
+        "limit": 10,
+        "ids_file": "x.txt",
+    }
+    assert markdown([row(run="a"), row(run="b", data=chosen)]).count("### ") == 1
 
 
 def test_what_a_method_was_told_is_a_column():
@@ -116,13 +128,16 @@ def test_protocols():
 def test_a_run_that_lacks_images(tmp_path):
     folder = RunFolder(tmp_path)
     with folder.journal(0) as journal:
-        journal.append({"id": "b"})
-        journal.append({"id": "a"})
-    assert [record["id"] for record in folder.complete_records(["a", "b"])] == ["a", "b"]
+        for image in "ba":
+            journal.append({"id": image, "files": f"sha of {image}", "methods": {}})
+        journal.append({"id": "b", "files": "as it was before", "methods": {"m": {"n": 1}}})
+    a, b, c = ({image: f"sha of {image}"} for image in "abc")
+    assert [record["id"] for record in folder.complete_records(a | b)] == ["a", "b"]
+    assert folder.done(a | {"b": "as it is now"}) == ["a"]
     with pytest.raises(DiffSegKitError, match=r"1 are missing \['c'\]"):
-        folder.complete_records(["a", "b", "c"])
+        folder.complete_records(a | b | c)
     with pytest.raises(DiffSegKitError, match=r"1 are unknown \['b'\]"):
-        folder.complete_records(["a"])
+        folder.complete_records(a)
 
 
 def trained(folder, tmp_path, **trainer):

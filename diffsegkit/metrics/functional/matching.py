@@ -181,17 +181,22 @@ def matched_counts(
         MatchedCounts(tp=tensor([6, 7]), fp=tensor([0, 1]), fn=tensor([1, 0]))
     """
     counts = _check_histogram(histogram)
+    order = torch.arange(len(counts), device=counts.device)
     if background is not None:
         check_background(background, len(counts))
+        # DiffCut's background is the last class, and the solver's tie-breaking heeds the order.
+        order = torch.cat([order[order != background], order[order == background]])
+        counts = counts[order]
         if variant == "tie_free":
             # Segments that are alike to the other classes are told apart by their background.
-            order = torch.from_numpy(_order_by_contents(counts.cpu().numpy()))
-            counts = counts[:, order.to(counts.device)]
-        counts = _merge_background(counts, variant, background)
+            by_contents = torch.from_numpy(_order_by_contents(counts.cpu().numpy()))
+            counts = counts[:, by_contents.to(counts.device)]
+        counts = _merge_background(counts, variant, len(counts) - 1)
     matches = match_segments(counts, variant)
     taken = counts[:, matches.clamp_min(0)] * (matches >= 0)
     tp = taken.diagonal()
-    return MatchedCounts(tp.clone(), taken.sum(0) - tp, counts.sum(1) - tp)
+    back = order.argsort()
+    return MatchedCounts(tp[back], (taken.sum(0) - tp)[back], (counts.sum(1) - tp)[back])
 
 
 def class_iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
