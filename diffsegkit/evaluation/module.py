@@ -181,7 +181,7 @@ class EvaluationModule(LightningModule):
         # Nobody may look before the old journal is gone, nor write before all have looked.
         self.trainer.strategy.barrier("begun")
         self._journal.open()
-        data.skip(self.folder.done(data.file_digests))
+        data.skip(self.folder.done(self._files(data)))
         self.trainer.strategy.barrier("looked")
 
     def test_step(self, batch: list[Sample], batch_idx: int) -> None:  # noqa: ARG002
@@ -207,11 +207,10 @@ class EvaluationModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Rebuild the metrics from what all processes measured; the first writes the results."""
-        self.close()
         self.trainer.strategy.barrier("measured")
         data = self._data()
         protocol = self.protocol_for(data)
-        records = self.folder.complete_records(data.file_digests)
+        records = self.folder.complete_records(self._files(data))
         results = {
             name: Results.from_records(name, records, protocol.metrics(data), protocol, data)
             for name in self.methods
@@ -229,6 +228,7 @@ class EvaluationModule(LightningModule):
         if self.trainer.is_global_zero:
             write_results(self, data, results)
         self.trainer.strategy.barrier("written")
+        self.close()
 
     def predict_step(self, batch: list[Sample], batch_idx: int) -> list[Segmentation]:  # noqa: ARG002
         """Segment a batch with the one method.
@@ -261,9 +261,17 @@ class EvaluationModule(LightningModule):
         method = self.methods[name]
         return [self._segment(method, [sample])[0].labels.cpu() for sample in samples]
 
+    def _files(self, data: SegmentationDataModule) -> Mapping[str, str]:
+        """By id what a measurement depends on that may change: the files, and the mean of K."""
+        if self._mean_number is None:
+            return data.file_digests
+        return {
+            image: f"{digest}-{self._mean_number}" for image, digest in data.file_digests.items()
+        }
+
     def _stop_if_left_behind(self) -> None:
-        """End with whatever started this process: nobody waits for it, and another may go on."""
-        if self.global_rank and os.getppid() != self._launcher:
+        """End with the process that started this one: nobody waits, and another run may go on."""
+        if self.local_rank and os.getppid() != self._launcher:
             raise DiffSegKitError("The process that started this one is gone, so this one ends.")
 
     def _measure(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -271,9 +279,9 @@ class EvaluationModule(LightningModule):
         data = self._data()
         protocol = self.protocol_for(data)
         metrics = protocol.metrics(data)
+        files = self._files(data)
         records: list[dict[str, Any]] = [
-            {"id": sample.id, "files": data.file_digests[sample.id], "methods": {}}
-            for sample in batch
+            {"id": sample.id, "files": files[sample.id], "methods": {}} for sample in batch
         ]
         for name, method in self.methods.items():
             segmentations = self._segment(method, batch) if batch else []
@@ -300,6 +308,8 @@ class EvaluationModule(LightningModule):
             segmentations: list[Segmentation] = method(
                 images, num_segments=numbers, batch_size=len(batch)
             )
+        except DiffSegKitError:
+            raise
         except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             # A method of somebody else may fail on an image with anything: say on which.
             ids = ", ".join(repr(sample.id) for sample in batch)
