@@ -146,7 +146,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if not record.annotations:
             return ()
         if self.mapping is None:
-            raise NotImplementedError(f"{self.name} defines neither mapping nor read_annotations.")
+            raise TypeError(f"{self.name} defines neither mapping nor read_annotations.")
         return tuple(
             self.mapping.apply(read_label_image(path), path) for path in record.annotations
         )

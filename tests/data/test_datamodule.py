@@ -286,7 +286,7 @@ def test_a_data_set_of_ones_own(root):
     with pytest.raises(DatasetError, match="have one id, 'a'"):
         Labelled(root).setup()
     Labelled.find_records = lambda self: [Record("a", image, (image,))]
-    with pytest.raises(NotImplementedError, match="Labelled defines neither mapping"):
+    with pytest.raises(TypeError, match="Labelled defines neither mapping"):
         Labelled(root).load(0)
     Labelled.find_records = lambda self: []
     with pytest.raises(DatasetError, match="there is no image; `root` is"):
