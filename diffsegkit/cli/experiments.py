@@ -43,6 +43,8 @@ class Command:
         Args:
             args: The command's own arguments, with ``--config`` for the file.
         """
+        # LightningCLI's short form; the long one is what presets are looked for in.
+        args = ["--config" if arg == "-c" else arg for arg in args]
         return EvaluationCLI(
             _with_name(config_first(args)),
             prog=f"diffsegkit {self.name}",

@@ -448,6 +448,16 @@ def test_attention_is_computed_once_per_image_in_a_sweep(data, tmp_path):
     assert len({tuple(result["scores"].values()) for result in found.values()}) > 2
 
 
+@pytest.mark.parametrize("form", [["-c", "set/k.yaml"], ["--config=set/k.yaml"], ["set/k.yaml"]])
+def test_however_a_configuration_is_given_its_preset_counts(data, form, tmp_path):
+    (tmp_path / "set" / "k.yaml").write_text("preset: diffseg\nresize: fit\n")
+    assert run("test", *form, *data, *TINY, *QUIET, "--model.pictures", 0) == 0
+    found = results(tmp_path / "outputs" / "set" / "k")
+    assert found["preset"] == "diffseg"
+    merger = found["results"][0]["configuration"]["merger"]
+    assert merger["init_args"]["thresholds"] == [1.1, 1.1, 1.1]
+
+
 def test_wrong_sweeps(data, tmp_path, capsys):
     for text, message in {
         "sweep: {}": "Expected variants to evaluate",
