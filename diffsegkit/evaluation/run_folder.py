@@ -90,6 +90,8 @@ class RunFolder:
         journal = self.journal(0)
         journal.open()
         if resume and self.records():
+            # The same run, of files that may have changed since.
+            self._describe(self.identity(), description)
             return journal
         # First of all the results: whatever happens next, they must not look current.
         (self.directory / "results.json").unlink(missing_ok=True)
@@ -98,9 +100,7 @@ class RunFolder:
                 path.unlink()
         journal.clear()
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        run = {"run": uuid4().hex[:12], "started": started, "evaluates": description}
-        text = json.dumps(run, indent=2).encode()
-        write_atomically(self.directory / "run.json", lambda file: file.write(text))
+        self._describe({"run": uuid4().hex[:12], "started": started}, description)
         return journal
 
     def identity(self) -> dict[str, str]:
@@ -162,6 +162,10 @@ class RunFolder:
                 "--trainer.limit_test_batches; otherwise start anew with --overwrite."
             )
         return [by_id[image] for image in files]
+
+    def _describe(self, identity: Mapping[str, str], description: Mapping[str, Any]) -> None:
+        text = json.dumps({**identity, "evaluates": description}, indent=2).encode()
+        write_atomically(self.directory / "run.json", lambda file: file.write(text))
 
     def _description(self) -> dict[str, Any]:
         try:

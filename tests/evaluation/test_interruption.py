@@ -148,6 +148,11 @@ class TestInOneProcess:
         assert run("test", *data, *TINY, *QUIET, "--name", "unbroken") == 0
         broken, unbroken = (results(tmp_path / "outputs" / name) for name in ("broken", "unbroken"))
         assert broken["results"][0]["scores"] == unbroken["results"][0]["scores"]
+        # The run is now one of the changed files: of these it may be repeated, of others not.
+        plain = [option for option in resumed if option != "--resume"]
+        assert run("test", *plain) == 0
+        label.write_bytes((folder / "labels" / "image3.png").read_bytes())
+        assert run("test", *plain) == 2
 
     def test_results_of_other_settings_are_not_replaced_unasked(self, data, tmp_path, capsys):
         slic = ["--segmenter", "SLIC", "--name", "x", *QUIET]
