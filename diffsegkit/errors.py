@@ -8,9 +8,11 @@ __all__ = [
     "ComponentError",
     "DatasetError",
     "DiffSegKitError",
+    "DownloadError",
     "ImageError",
     "MergingError",
     "UsageError",
+    "WeightsError",
 ]
 
 
@@ -28,6 +30,14 @@ class ComponentError(UsageError, LookupError):
 
 class DatasetError(UsageError):
     """A data set is missing, half-copied, or not laid out as its publisher lays it out."""
+
+
+class WeightsError(UsageError):
+    """A model's files are missing, damaged, or of another kind than the source can use."""
+
+
+class DownloadError(DiffSegKitError, OSError):
+    """A model has to be fetched, and cannot be: no network, no permission, no such model."""
 
 
 class ImageError(DiffSegKitError, ValueError):

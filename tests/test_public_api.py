@@ -69,7 +69,10 @@ API = {
         "LabelMapWriter": "directory, configuration, *, skip_existing=False",
         "Protocol": "name, variant='original', background='class', num_clusters=None",
     },
-    "diffsegkit.kernels": {"pairwise_kl": "x, y=None"},
+    "diffsegkit.kernels": {
+        "mean_attention": "q, k, scale=None, *, out=None, weight=1.0",
+        "pairwise_kl": "x, y=None",
+    },
     "diffsegkit.mergers": {
         "AnchorSampler": "",
         "GridAnchors": "",
@@ -115,9 +118,11 @@ API = {
         "ComponentError": None,
         "DatasetError": None,
         "DiffSegKitError": None,
+        "DownloadError": None,
         "ImageError": None,
         "MergingError": None,
         "UsageError": None,
+        "WeightsError": None,
     },
     "diffsegkit.presets": {
         "AFFINITY": None,

@@ -2,17 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diffsegkit.interfaces.attention import SourceOutput
+from diffsegkit.weights import ModelFiles
 
 
 class AttentionSource(nn.Module, ABC):
     """Turns images into self-attention maps. Nothing else knows the backbone.
 
-    A subclass writes :meth:`forward`. It sets :attr:`size_multiple` if its grids ask for it, and
-    :meth:`fingerprint` if its output may be cached.
+    A subclass writes :meth:`forward`. It sets :attr:`size_multiple` if its grids ask for it,
+    :meth:`fingerprint` if its output may be cached, :meth:`weights` if it loads a model that
+    ``diffsegkit download`` should fetch, and :meth:`default_dtype` if it is better off in half
+    precision on a GPU.
     """
 
     size_multiple: int = 1
@@ -38,3 +43,22 @@ class AttentionSource(nn.Module, ABC):
         The default is the empty string, which says that the output must not be cached.
         """
         return ""
+
+    @classmethod
+    def weights(cls, **options: Any) -> ModelFiles | None:  # noqa: ANN401, ARG003
+        """The files that a source with these arguments loads, so that they can be fetched before.
+
+        Nothing is constructed or imported for it. The default is None: it needs no files.
+
+        Args:
+            options: The arguments of the constructor; those left out have their defaults.
+        """
+        return None
+
+    def default_dtype(self, device: torch.device) -> torch.dtype | None:  # noqa: ARG002
+        """What to compute in on a device, where nobody says; None leaves it as it is.
+
+        Args:
+            device: Where the source is going to be.
+        """
+        return None
