@@ -1,5 +1,6 @@
 """Attention sources: the part that knows the backbone."""
 
 from diffsegkit.sources.affinity import AffinitySource
+from diffsegkit.sources.stable_diffusion import StableDiffusionSource
 
-__all__ = ["AffinitySource"]
+__all__ = ["AffinitySource", "StableDiffusionSource"]

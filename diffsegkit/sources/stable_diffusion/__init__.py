@@ -1,0 +1,5 @@
+"""Stable Diffusion's self-attention; :mod:`.source` is the component, the rest its parts."""
+
+from diffsegkit.sources.stable_diffusion.source import StableDiffusionSource
+
+__all__ = ["StableDiffusionSource"]

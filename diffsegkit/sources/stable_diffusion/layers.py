@@ -1,0 +1,90 @@
+"""The self-attention layers of a UNet: their names, their grids, and which of them are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from diffsegkit.interfaces.checks import Grid
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+_SELF_ATTENTION = ".attn1"
+
+
+def self_attention_layers(unet: UNet2DConditionModel) -> dict[str, int]:
+    """The layers in the order in which the UNet runs them.
+
+    Args:
+        unet: The UNet.
+
+    Returns:
+        For each layer's name, how many cells of the latent one cell of its grid spans: each block
+        of the way down but the last halves the grid, each of the way up but the last doubles it.
+    """
+    levels = len(unet.down_blocks)
+    blocks = {
+        **{f"down_blocks.{index}": 2**index for index in range(levels)},
+        "mid_block": 2 ** (levels - 1),
+        **{f"up_blocks.{index}": 2 ** (levels - 1 - index) for index in range(levels)},
+    }
+    names = [name for name, _ in unet.named_modules() if name.endswith(_SELF_ATTENTION)]
+    return {
+        name: span
+        for block, span in blocks.items()
+        for name in names
+        if name.startswith(f"{block}.")
+    }
+
+
+def layer_grids(layers: Mapping[str, int], latent_grid: Grid) -> dict[str, Grid]:
+    """The grid of each layer for a latent of a size.
+
+    Args:
+        layers: As :func:`self_attention_layers` gives them.
+        latent_grid: ``(h, w)`` of the latent, multiples of every span.
+    """
+    height, width = latent_grid
+    return {name: (height // span, width // span) for name, span in layers.items()}
+
+
+def select_layers(
+    grids: Mapping[str, Grid], wanted: Sequence[str | int] | None
+) -> dict[str, Grid]:
+    """The layers that somebody asks for.
+
+    Args:
+        grids: The grid of each layer.
+        wanted: Name patterns (``"up_blocks.*"``; without a wildcard, a part of the name) and
+            resolutions (the longer side of a grid, in cells); None for all.
+
+    Returns:
+        The selected layers with their grids, in their order.
+
+    Raises:
+        ValueError: If an entry selects nothing.
+    """
+    if wanted is None:
+        return dict(grids)
+    selected: set[str] = set()
+    for entry in wanted:
+        found = {name for name, grid in grids.items() if _matches(entry, name, grid)}
+        if not found:
+            sides = sorted({max(grid) for grid in grids.values()}, reverse=True)
+            blocks = sorted({".".join(name.split(".")[:2]) for name in grids})
+            raise ValueError(
+                f"Expected argument `layers` to hold name patterns or resolutions of this UNet, "
+                f"but {entry!r} selects none; for an image of this size its resolutions are "
+                f"{', '.join(map(str, sides))}, and its layers begin with {', '.join(blocks)}."
+            )
+        selected |= found
+    return {name: grid for name, grid in grids.items() if name in selected}
+
+
+def _matches(entry: str | int, name: str, grid: Grid) -> bool:
+    if isinstance(entry, int) or entry.isdecimal():
+        return max(grid) == int(entry)
+    pattern = entry if any(wildcard in entry for wildcard in "*?[") else f"*{entry}*"
+    return fnmatchcase(name, pattern)

@@ -1,0 +1,396 @@
+"""Self-attention of Stable Diffusion, the paper's source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from diffsegkit.errors import ComponentError, WeightsError
+from diffsegkit.images.geometry import input_size, resize_image
+from diffsegkit.interfaces import AttentionSource, SourceOutput
+from diffsegkit.sources.stable_diffusion.capture import Recorder, capturing
+from diffsegkit.sources.stable_diffusion.layers import (
+    layer_grids,
+    select_layers,
+    self_attention_layers,
+)
+from diffsegkit.weights import ComponentFiles, ModelFiles, digest, find_model
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from diffsegkit.sources.stable_diffusion.checkpoint import Checkpoint
+    from diffsegkit.sources.stable_diffusion.text import Condition, TextEncoder
+    from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
+
+SD14 = "CompVis/stable-diffusion-v1-4"
+"""The paper's model."""
+
+DType = Literal["auto", "float32", "float16", "bfloat16"]
+
+_DIFFUSION_MODEL = "diffusion_pytorch_model"
+_TOKENIZER = ComponentFiles(
+    "tokenizer",
+    required=(("vocab.json", "tokenizer.json"), ("merges.txt", "tokenizer.json")),
+    wanted=("tokenizer_config.json", "special_tokens_map.json"),
+)
+
+
+class StableDiffusionSource(AttentionSource):
+    """Self-attention of the UNet of Stable Diffusion 1.x, 2.x, XL, or SSD-1B.
+
+    The image is encoded to a latent, the UNet is run once on it, and the softmax of every
+    self-attention layer (``attn1``) is averaged over heads. No noise is added: as in the original,
+    the timestep enters through its embedding alone (paper, section 3.1; ``diffseg.py`` in the
+    original). The defaults are the original's.
+
+    Only what is needed is loaded: the autoencoder's encoder, the UNet, and, for as long as it
+    takes to encode ``prompt``, the text encoder. The UNet stops after the last wanted layer.
+    Per-head maps exist in blocks only, see :func:`~diffsegkit.kernels.mean_attention`.
+
+    Args:
+        model: An id on the Hugging Face hub, a folder in the layout of diffusers, or a single
+            ``.safetensors`` file with all parts.
+        revision: Branch, tag or commit on the hub.
+        variant: Such as ``"fp16"``, for files of half the size where the model has them.
+        config: For a single file: the folder or hub id whose configurations (and tokenizer, if
+            there are prompts) belong to it. The default is that of the family it looks like.
+        timestep: From 0 to 999; 300 in the paper.
+        noise: Whether noise of that timestep is added to the latent.
+        latent: ``"mean"`` of the encoder's distribution, or a ``"sample"`` of it.
+        prompt: What every image is conditioned on, unless prompts are given with the images.
+        layers: Which layers, by name patterns such as ``"up_blocks.*"`` (without a wildcard: a
+            part of the name) or resolutions (longer side of a grid, in cells); None for all.
+        average: Whether the layers of one grid are averaged as they come, which needs a fifth of
+            the memory with SD 1.x; otherwise each layer gives a map with its name.
+        image_size: Longer side in pixels to which images are brought before they are encoded;
+            None takes them as they come, which is what a :class:`~diffsegkit.Segmenter`, with an
+            ``image_size`` of its own, expects.
+        seed: Of the noise and the sample. Every image gets the same, whatever its batch.
+        dtype: What the weights are loaded in; ``"auto"`` is float32 on a CPU and float16 on a GPU.
+            Logits and softmax are float32 always. The encoder of SDXL overflows in float16, so it
+            stays in float32 then.
+        device: Where to load to; None leaves it to ``.to()``.
+
+    Raises:
+        ComponentError: If diffusers or transformers is not installed.
+        WeightsError: If the model's files are missing, damaged, or of another kind.
+        DownloadError: If the model has to be fetched and cannot be.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> from diffsegkit.sources import StableDiffusionSource
+        >>> files = StableDiffusionSource.weights(model="CompVis/stable-diffusion-v1-4")
+        >>> [component.folder for component in files.components][:3]
+        ['', 'vae', 'unet']
+    """
+
+    def __init__(
+        self,
+        model: str = SD14,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        config: str | None = None,
+        timestep: int = 300,
+        noise: bool = False,
+        latent: Literal["mean", "sample"] = "mean",
+        prompt: str = "",
+        layers: Sequence[str | int] | None = None,
+        average: bool = True,
+        image_size: int | None = None,
+        seed: int = 0,
+        dtype: DType = "auto",
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        _check_options(timestep, latent, layers, image_size, dtype)
+        self.model = model
+        self.timestep = timestep
+        self.noise = noise
+        self.latent = latent
+        self.prompt = prompt
+        self.layers = None if layers is None else tuple(layers)
+        self.average = average
+        self.image_size = image_size
+        self.seed = seed
+        self.dtype = dtype
+        target = torch.device(device or "cpu")
+        wanted = self.default_dtype(target) or torch.float32
+        self._checkpoint = _open(self.weights(model, revision, variant, noise=noise), config)
+        self._text_encoders: list[TextEncoder] | None = None
+        # Text first: its encoder is gone before the large networks come.
+        condition = self._encode([prompt])
+        self._text_encoders = None
+        self.register_buffer("_embeddings", condition.embeddings.to(wanted), persistent=False)
+        pooled = None if condition.pooled is None else condition.pooled.to(wanted)
+        self.register_buffer("_pooled", pooled, persistent=False)
+        self._embeddings: Tensor
+        self._pooled: Tensor | None
+        is_xl = condition.pooled is not None
+        in_half = is_xl and wanted == torch.float16
+        self.vae = self._checkpoint.vae_encoder(torch.float32 if in_half else wanted)
+        self.vae.overflows_in_half = is_xl and self.vae.config.force_upcast
+        self.unet = self._checkpoint.unet(wanted)
+        _check_networks(self.vae, self.unet, self._embeddings, self._pooled)
+        self._schedule = self._checkpoint.noise_schedule() if noise else None
+        self._latent_span = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self._spans = self_attention_layers(self.unet)
+        self.size_multiple = self._latent_span * max(
+            2 ** (len(self.unet.config.down_block_types) - 1), *self._spans.values()
+        )
+        self._digest = ""
+        self.to(target)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The names of all self-attention layers, in the order in which the UNet runs them."""
+        return list(self._spans)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, *, prompts: Sequence[str] | None = None) -> SourceOutput:
+        """Run the UNet once on a batch of images.
+
+        Args:
+            images: ``(B, 3, H, W)``, float in [0, 1], RGB; H and W multiples of
+                :attr:`size_multiple`.
+            prompts: One per image, in place of ``prompt``; the text encoder is loaded for them
+                and kept.
+
+        Returns:
+            One map per grid (or per layer, without ``average``), finest first as the UNet comes
+            to them, float32. Its ``images`` are what was encoded.
+
+        Raises:
+            ValueError: If the size is not a multiple, there is not one prompt per image, or the
+                model overflows in its dtype; the message names the layer.
+        """
+        if self.image_size is not None:
+            size = (images.shape[2], images.shape[3])
+            wanted = input_size(size, self.image_size, "fit", self.size_multiple)
+            images = torch.stack([resize_image(image, wanted, False) for image in images])
+        self._check_images(images, prompts)
+        latents = self._latents(images.to(self.unet.device))
+        grids = layer_grids(self._spans, (latents.shape[2], latents.shape[3]))
+        selected = select_layers(grids, self.layers)
+        condition = self._condition(prompts, len(images), (images.shape[2], images.shape[3]))
+        recorder = Recorder(selected, self.average)
+        with capturing(self.unet, recorder, selected):
+            self.unet(latents, self.timestep, **condition)
+        return SourceOutput(recorder.attention(), images=images)
+
+    @classmethod
+    def weights(
+        cls,
+        model: str = SD14,
+        revision: str | None = None,
+        variant: str | None = None,
+        *,
+        noise: bool = False,
+        **_: Any,  # noqa: ANN401
+    ) -> ModelFiles:
+        """The files a source with these arguments loads; see the class.
+
+        Args:
+            model: Hub id or folder.
+            revision: On the hub.
+            variant: Such as ``"fp16"``.
+            noise: Whether the noise schedule is needed.
+        """
+        text = ComponentFiles("text_encoder", weights="model")
+        schedule = (ComponentFiles("scheduler", required=("scheduler_config.json",)),)
+        return ModelFiles(
+            model,
+            (
+                ComponentFiles("", required=(), wanted=("model_index.json",)),
+                ComponentFiles("vae", weights=_DIFFUSION_MODEL),
+                ComponentFiles("unet", weights=_DIFFUSION_MODEL),
+                text,
+                _TOKENIZER,
+                *(
+                    replace(component, folder=f"{component.folder}_2", optional=True)
+                    for component in (text, _TOKENIZER)
+                ),
+                *(schedule if noise else ()),
+            ),
+            revision,
+            variant,
+        )
+
+    def default_dtype(self, device: torch.device) -> torch.dtype | None:
+        """The ``dtype`` asked for; with ``"auto"`` float16 on a GPU and float32 elsewhere.
+
+        Args:
+            device: Where the source is going to be.
+        """
+        if self.dtype == "auto":
+            return torch.float16 if device.type == "cuda" else torch.float32
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def fingerprint(self) -> str:
+        """The contents of the weights, their dtype now, and every option that matters."""
+        if not self._digest:
+            self._digest = digest(self._checkpoint.files())
+        return f"StableDiffusionSource-1({self._digest}, {self.unet.dtype}, {self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        """The options, for ``repr``."""
+        return (
+            f"timestep={self.timestep}, noise={self.noise}, latent={self.latent!r}, "
+            f"prompt={self.prompt!r}, layers={self.layers}, average={self.average}, "
+            f"image_size={self.image_size}, seed={self.seed}"
+        )
+
+    def _check_images(self, images: Tensor, prompts: Sequence[str] | None) -> None:
+        if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+            raise ValueError(
+                f"Expected images of shape (B, 3, H, W), but got {tuple(images.shape)}."
+            )
+        height, width = images.shape[2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"Expected height and width to be multiples of {self.size_multiple} pixels, so "
+                f"that every level of the UNet has whole cells, but got {height}x{width}; a "
+                "Segmenter resizes to that, and so does the argument `image_size`."
+            )
+        if prompts is not None and (isinstance(prompts, str) or len(prompts) != len(images)):
+            raise ValueError(
+                f"Expected one prompt for each of {len(images)} images, but got {prompts!r}."
+            )
+
+    def _latents(self, images: Tensor) -> Tensor:
+        """``(B, 4, H/8, W/8)`` in the UNet's dtype."""
+        pixels = images.to(self.vae.dtype) * 2 - 1
+        # On a CPU the encoder's activations, 134 MB each at 512 pixels, are what needs memory.
+        parts = pixels.split(1 if pixels.device.type == "cpu" else len(pixels))
+        moments = torch.cat([self.vae.encode(part).latent_dist.parameters for part in parts])
+        mean, log_variance = moments.float().chunk(2, dim=1)
+        generators = [torch.Generator().manual_seed(self.seed) for _ in images]
+        if self.latent == "sample":
+            # The bounds are those of diffusers' and the original's distribution.
+            deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
+            mean = mean + deviation * _normal_like(mean, generators)
+        latents = (mean - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
+        if self._schedule is not None:
+            timesteps = torch.tensor([self.timestep] * len(images))
+            noise = _normal_like(latents, generators)
+            latents = self._schedule.add_noise(latents, noise, timesteps)
+        if not torch.isfinite(latents).all():
+            raise ValueError(
+                f"The latent is not finite: the VAE overflows in {self.vae.dtype}; compute in "
+                "float32 or bfloat16 (--dtype, or the source's `dtype`)."
+            )
+        return latents.to(self.unet.dtype)
+
+    def _condition(
+        self, prompts: Sequence[str] | None, images: int, size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """The arguments of the UNet that are not the latent and the timestep."""
+        embeddings, pooled = self._embeddings, self._pooled
+        if prompts is not None:
+            condition = self._encode(prompts)
+            embeddings = condition.embeddings.to(embeddings)
+            pooled = None if condition.pooled is None else condition.pooled.to(embeddings)
+        arguments: dict[str, Any] = {
+            "encoder_hidden_states": embeddings.expand(images, -1, -1),
+            "return_dict": False,
+        }
+        if pooled is not None:
+            # SDXL was trained with the size of the picture, where it was cropped from, and the
+            # size of the crop as conditions (Podell et al., 2023, section 2.2).
+            sizes = torch.tensor([[*size, 0, 0, *size]] * images).to(embeddings)
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": pooled.expand(images, -1),
+                "time_ids": sizes,
+            }
+        return arguments
+
+    def _encode(self, prompts: Sequence[str]) -> Condition:
+        from diffsegkit.sources.stable_diffusion.text import encode
+
+        if self._text_encoders is None:
+            self._text_encoders = self._checkpoint.text_encoders()
+        return encode(prompts, self._text_encoders)
+
+
+def _check_options(
+    timestep: int,
+    latent: str,
+    layers: Sequence[str | int] | None,
+    image_size: int | None,
+    dtype: str,
+) -> None:
+    if not 0 <= timestep < 1000:
+        raise ValueError(f"Expected argument `timestep` from 0 to 999, but got {timestep}.")
+    if latent not in ("mean", "sample"):
+        raise ValueError(f"Expected argument `latent` to be 'mean' or 'sample', but got {latent!r}.")
+    if layers is not None and (isinstance(layers, str) or len(layers) == 0):
+        raise ValueError(
+            "Expected argument `layers` to be a list of name patterns and resolutions, or None for "
+            f"all, but got {layers!r}."
+        )
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"Expected argument `image_size` to be positive, but got {image_size}.")
+    if dtype not in get_args(DType):
+        raise ValueError(
+            f"Expected argument `dtype` to be one of {get_args(DType)}, but got {dtype!r}."
+        )
+
+
+def _open(files: ModelFiles, config: str | None) -> Checkpoint:
+    """The checkpoint behind ``model``: a single file, a folder, or the hub's."""
+    missing = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
+    if missing:
+        raise ComponentError(
+            f"StableDiffusionSource needs {' and '.join(missing)}: pip install 'diffsegkit[sd]'."
+        )
+    from diffsegkit.sources.stable_diffusion.checkpoint import FolderCheckpoint
+    from diffsegkit.sources.stable_diffusion.single_file import SingleFileCheckpoint
+
+    path = Path(files.model).expanduser()
+    if path.suffix in (".safetensors", ".ckpt") and not path.is_dir():
+        return SingleFileCheckpoint(path, config)
+    if config is not None:
+        raise ValueError(
+            "Expected argument `config` only with a single .safetensors file as the model, but "
+            f"the model is {files.model!r}."
+        )
+    return FolderCheckpoint(find_model(files), files.variant)
+
+
+def _check_networks(
+    vae: VAEEncoder, unet: UNet2DConditionModel, embeddings: Tensor, pooled: Tensor | None
+) -> None:
+    """Raise unless the parts fit each other and the family."""
+    latent, taken = vae.config.latent_channels, unet.config.in_channels
+    if latent != taken:
+        raise WeightsError(
+            f"Expected a UNet that takes the {latent} channels of its VAE's latent, but this one "
+            f"takes {taken}; models for inpainting, depth or upscaling are not supported."
+        )
+    if unet.config.cross_attention_dim != embeddings.shape[-1]:
+        raise WeightsError(
+            f"Expected a UNet that reads text of {embeddings.shape[-1]} dimensions, as its text "
+            f"encoder gives it, but this one reads {unet.config.cross_attention_dim}; the parts "
+            "are of different models."
+        )
+    kind = unet.config.addition_embed_type
+    if kind != (None if pooled is None else "text_time"):
+        raise WeightsError(
+            f"Expected a UNet of Stable Diffusion 1.x, 2.x (one text encoder) or XL (two, and "
+            f"addition_embed_type 'text_time'), but got addition_embed_type {kind!r} and "
+            f"{'two encoders' if pooled is not None else 'one encoder'}."
+        )
+
+
+def _normal_like(values: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Normal noise, each image's from its own generator, the same on every device."""
+    noise = [torch.randn(values.shape[1:], generator=generator) for generator in generators]
+    return torch.stack(noise).to(values)

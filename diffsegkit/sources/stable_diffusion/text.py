@@ -1,0 +1,94 @@
+"""From prompts to what a UNet is conditioned on."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Tokenizer(Protocol):
+    """What turns texts to token ids."""
+
+    def __call__(self, texts: list[str], length: int) -> Tensor:
+        """``(B, length)`` int64, padded and truncated."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the UNet reads of the prompts.
+
+    Args:
+        embeddings: ``(B, T, D)``, one vector per token.
+        pooled: ``(B, P)``, of SDXL's second encoder; None for SD 1.x and 2.x.
+    """
+
+    embeddings: Tensor
+    pooled: Tensor | None
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """One of a model's text encoders.
+
+    Args:
+        tokenizer: Its tokenizer.
+        model: ``CLIPTextModel`` or ``CLIPTextModelWithProjection``.
+    """
+
+    tokenizer: Tokenizer
+    model: nn.Module
+
+
+class HubTokenizer:
+    """A tokenizer of transformers.
+
+    Args:
+        tokenizer: ``CLIPTokenizer``.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401
+        self._tokenizer = tokenizer
+
+    def __call__(self, texts: list[str], length: int) -> Tensor:
+        """``(B, length)`` int64; what is cut off costs a warning.
+
+        Args:
+            texts: The prompts.
+            length: How many tokens the encoder takes.
+        """
+        for text, ids in zip(texts, self._tokenizer(texts)["input_ids"], strict=True):
+            if len(ids) > length:
+                warnings.warn(
+                    f"The prompt {text!r} has {len(ids)} tokens; only the first {length} count.",
+                    stacklevel=2,
+                )
+        padded = self._tokenizer(
+            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        ids: Tensor = padded["input_ids"]
+        return ids
+
+
+def encode(texts: Sequence[str], encoders: Sequence[TextEncoder]) -> Condition:
+    """Encode prompts.
+
+    SD 1.x and 2.x take the last hidden states of their one encoder. SDXL takes the last but one
+    of two encoders side by side, and the pooled projection of the second.
+
+    Args:
+        texts: B prompts.
+        encoders: One, or SDXL's two.
+    """
+    outputs = []
+    for encoder in encoders:
+        model = encoder.model
+        ids = encoder.tokenizer(list(texts), model.config.max_position_embeddings)
+        with torch.no_grad():
+            outputs.append(model(ids.to(model.device), output_hidden_states=len(encoders) > 1))
+    if len(outputs) == 1:
+        return Condition(outputs[0].last_hidden_state, None)
+    embeddings = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return Condition(embeddings, outputs[-1].text_embeds)
