@@ -27,7 +27,7 @@ _COMMON = {
 _UNETS = {
     "sd1": {
         "block_out_channels": (8, 16, 16, 16), "down_block_types": _DOWN, "up_block_types": _UP,
-        "attention_head_dim": 2, "cross_attention_dim": _TEXT, "sample_size": 64,
+        "attention_head_dim": 8, "cross_attention_dim": _TEXT, "sample_size": 64,
     },
     "sd2": {
         "block_out_channels": (8, 16, 16, 16), "down_block_types": _DOWN, "up_block_types": _UP,
@@ -76,7 +76,7 @@ def make_pipeline(folder, family, *, seed=0, variant=None, dtype=torch.float32):
         force_upcast=True,
     )
     for model, name in ((unet, "unet"), (vae, "vae")):
-        model.to(dtype).save_pretrained(folder / name, variant=variant)
+        _save(model, folder / name, variant, dtype)
     index = {
         "_class_name": "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -88,7 +88,7 @@ def make_pipeline(folder, family, *, seed=0, variant=None, dtype=torch.float32):
         classes["text_encoder_2"] = CLIPTextModelWithProjection
     for name, model_class in classes.items():
         write_tokenizer(folder / name.replace("text_encoder", "tokenizer"))
-        model_class(_text_config()).to(dtype).save_pretrained(folder / name, variant=variant)
+        _save(model_class(_text_config()), folder / name, variant, dtype)
         index[name] = ["transformers", model_class.__name__]
         index[name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
     DDPMScheduler(
@@ -100,6 +100,13 @@ def make_pipeline(folder, family, *, seed=0, variant=None, dtype=torch.float32):
     ).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def _save(model, folder, variant, dtype):
+    # diffusers warns of its own Module.to.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.save_pretrained(folder, variant=variant)
 
 
 def _text_config():
