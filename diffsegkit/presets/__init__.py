@@ -3,5 +3,24 @@
 from diffsegkit.presets.affinity import AFFINITY
 from diffsegkit.presets.diffseg import DIFFSEG
 from diffsegkit.presets.preset import Preset, part
+from diffsegkit.presets.stable_diffusion import (
+    DIFFSEG_SD14,
+    DIFFSEG_SD14_CITYSCAPES,
+    DIFFSEG_SD21,
+    DIFFSEG_SDXL,
+    DIFFSEG_SSD1B,
+    KMEANS_C_SD14,
+)
 
-__all__ = ["AFFINITY", "DIFFSEG", "Preset", "part"]
+__all__ = [
+    "AFFINITY",
+    "DIFFSEG",
+    "DIFFSEG_SD14",
+    "DIFFSEG_SD14_CITYSCAPES",
+    "DIFFSEG_SD21",
+    "DIFFSEG_SDXL",
+    "DIFFSEG_SSD1B",
+    "KMEANS_C_SD14",
+    "Preset",
+    "part",
+]
