@@ -154,6 +154,15 @@ API = {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",
         "neighbour_colours": "labels",
     },
+    "diffsegkit.weights": {
+        "ComponentFiles": "folder, weights=None, required=('config.json',), wanted=(), "
+        "optional=False, tensors=()",
+        "ModelFiles": "model, components, revision=None, variant=None",
+        "check_folder": "folder, files",
+        "check_safetensors": "path",
+        "find_model": "files",
+        "find_variant": "folder, component, variant",
+    },
 }
 
 METHODS = {

@@ -15,6 +15,8 @@ class ComponentFiles:
             tuple of names any one will do.
         wanted: Files that are taken where they exist.
         optional: Whether a model need not have the component; ``model_index.json`` tells.
+        tensors: Tensors that the weights must hold, so that those of another model are noticed by
+            their header alone; each as the end of a name, because prefixes differ.
     """
 
     folder: str
@@ -22,6 +24,7 @@ class ComponentFiles:
     required: tuple[str | tuple[str, ...], ...] = ("config.json",)
     wanted: tuple[str, ...] = ()
     optional: bool = False
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ModelFiles:
         components: What is needed.
         revision: Branch, tag or commit on the hub.
         variant: Such as ``"fp16"``, for ``model.fp16.safetensors``; a component that has no
-            such file gives its plain one.
+            such file gives its plain one, as long as another component has one.
     """
 
     model: str
