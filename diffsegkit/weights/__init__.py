@@ -1,6 +1,6 @@
 """Files of pre-trained models: which a source needs, whether they are whole, where they are."""
 
-from diffsegkit.weights.check import check_folder, find_variant
+from diffsegkit.weights.check import check_folder, files_in, find_variant
 from diffsegkit.weights.content import check_safetensors
 from diffsegkit.weights.digest import digest
 from diffsegkit.weights.files import ComponentFiles, ModelFiles
@@ -12,6 +12,7 @@ __all__ = [
     "check_folder",
     "check_safetensors",
     "digest",
+    "files_in",
     "find_model",
     "find_variant",
 ]

@@ -96,6 +96,7 @@ def make_pipeline(folder, family, *, seed=0, variant=None, dtype=torch.float32):
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
+        steps_offset=1,
         prediction_type="v_prediction" if family == "sd2" else "epsilon",
     ).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(index))

@@ -61,7 +61,9 @@ class Recorder:
                 f"Expected {height}x{width} locations in {layer!r}, but got {q.shape[2]}."
             )
         # Asked for at the end, all at once: every answer would make a GPU wait.
-        self._finite[layer] = torch.isfinite(q.sum(dtype=torch.float32) + k.sum(dtype=torch.float32))
+        self._finite[layer] = torch.isfinite(
+            q.sum(dtype=torch.float32) + k.sum(dtype=torch.float32)
+        )
         name = self._name_of[layer]
         self._maps[name] = mean_attention(
             q, k, attn.scale, out=self._maps.get(name), weight=1 / self._counts[name]
@@ -92,7 +94,9 @@ class Recorder:
 
 
 @contextmanager
-def capturing(unet: UNet2DConditionModel, recorder: Recorder, layers: Mapping[str, Grid]) -> Iterator[None]:
+def capturing(
+    unet: UNet2DConditionModel, recorder: Recorder, layers: Mapping[str, Grid]
+) -> Iterator[None]:
     """Record layers while the UNet runs inside the block, and end the block with the last one.
 
     Each layer's own processor still computes the layer's output, so that nothing else changes.

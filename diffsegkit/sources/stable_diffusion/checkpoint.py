@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from diffsegkit.errors import DiffSegKitError, WeightsError
 from diffsegkit.sources.stable_diffusion.text import HubTokenizer, TextEncoder
 from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
+from diffsegkit.weights import ModelFiles, files_in, find_variant
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 """The text encoders a model may have, and their classes."""
@@ -56,12 +57,12 @@ class FolderCheckpoint(Checkpoint):
 
     Args:
         folder: The folder; that its files are there and whole is known.
-        variant: Such as ``"fp16"``; where a component has no such files, the plain ones are read.
+        files: What is needed of it, and in which variant.
     """
 
-    def __init__(self, folder: Path, variant: str | None = None) -> None:
+    def __init__(self, folder: Path, files: ModelFiles) -> None:
         self.folder = folder
-        self.variant = variant
+        self._files = files
         for name, expected in _EXPECTED.items():
             path = folder / name / "config.json"
             found = json.loads(path.read_text()).get("_class_name", expected)
@@ -110,18 +111,18 @@ class FolderCheckpoint(Checkpoint):
             )
 
     def files(self) -> list[Path]:
-        """The files with the weights, all variants."""
-        names = [*_EXPECTED, *TEXT_ENCODERS]
-        return sorted(path for name in names for path in self.folder.glob(f"{name}/*.safetensors"))
+        """The files with the weights."""
+        names = files_in(self.folder, self._files)
+        return [self.folder / name for name in names if name.endswith(".safetensors")]
 
     def _load(self, model_class: Any, name: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
         folder = self.folder / name
-        variant = self.variant if list(folder.glob(f"*.{self.variant}*.safetensors")) else None
+        [component] = [each for each in self._files.components if each.folder == name]
         with reading(folder):
             model, report = model_class.from_pretrained(
                 self.folder,
                 subfolder=name,
-                variant=variant,
+                variant=find_variant(self.folder, component, self._files.variant),
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,

@@ -50,9 +50,7 @@ def layer_grids(layers: Mapping[str, int], latent_grid: Grid) -> dict[str, Grid]
     return {name: (height // span, width // span) for name, span in layers.items()}
 
 
-def select_layers(
-    grids: Mapping[str, Grid], wanted: Sequence[str | int] | None
-) -> dict[str, Grid]:
+def select_layers(grids: Mapping[str, Grid], wanted: Sequence[str | int] | None) -> dict[str, Grid]:
     """The layers that somebody asks for.
 
     Args:

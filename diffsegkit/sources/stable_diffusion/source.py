@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsegkit.errors import ComponentError, WeightsError
 from diffsegkit.images.geometry import input_size, resize_image
@@ -203,14 +203,14 @@ class StableDiffusionSource(AttentionSource):
             variant: Such as ``"fp16"``.
             noise: Whether the noise schedule is needed.
         """
-        text = ComponentFiles("text_encoder", weights="model")
+        text = ComponentFiles("text_encoder", "model", tensors=("token_embedding.weight",))
         schedule = (ComponentFiles("scheduler", required=("scheduler_config.json",)),)
         return ModelFiles(
             model,
             (
                 ComponentFiles("", required=(), wanted=("model_index.json",)),
-                ComponentFiles("vae", weights=_DIFFUSION_MODEL),
-                ComponentFiles("unet", weights=_DIFFUSION_MODEL),
+                ComponentFiles("vae", _DIFFUSION_MODEL, tensors=("encoder.conv_in.weight",)),
+                ComponentFiles("unet", _DIFFUSION_MODEL, tensors=("time_embedding.linear_1.bias",)),
                 text,
                 _TOKENIZER,
                 *(
@@ -269,7 +269,7 @@ class StableDiffusionSource(AttentionSource):
         """``(B, 4, H/8, W/8)`` in the UNet's dtype."""
         pixels = images.to(self.vae.dtype) * 2 - 1
         # On a CPU the encoder's activations, 134 MB each at 512 pixels, are what needs memory.
-        parts = pixels.split(1 if pixels.device.type == "cpu" else len(pixels))
+        parts = torch.split(pixels, 1 if pixels.device.type == "cpu" else len(pixels))
         moments = torch.cat([self.vae.encode(part).latent_dist.parameters for part in parts])
         mean, log_variance = moments.float().chunk(2, dim=1)
         generators = [torch.Generator().manual_seed(self.seed) for _ in images]
@@ -277,7 +277,9 @@ class StableDiffusionSource(AttentionSource):
             # The bounds are those of diffusers' and the original's distribution.
             deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
             mean = mean + deviation * _normal_like(mean, generators)
-        latents = (mean - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
+        latents: Tensor = (
+            mean - (self.vae.config.shift_factor or 0)
+        ) * self.vae.config.scaling_factor
         if self._schedule is not None:
             timesteps = torch.tensor([self.timestep] * len(images))
             noise = _normal_like(latents, generators)
@@ -287,7 +289,7 @@ class StableDiffusionSource(AttentionSource):
                 f"The latent is not finite: the VAE overflows in {self.vae.dtype}; compute in "
                 "float32 or bfloat16 (--dtype, or the source's `dtype`)."
             )
-        return latents.to(self.unet.dtype)
+        return latents.to(self._embeddings.dtype)
 
     def _condition(
         self, prompts: Sequence[str] | None, images: int, size: tuple[int, int]
@@ -330,7 +332,9 @@ def _check_options(
     if not 0 <= timestep < 1000:
         raise ValueError(f"Expected argument `timestep` from 0 to 999, but got {timestep}.")
     if latent not in ("mean", "sample"):
-        raise ValueError(f"Expected argument `latent` to be 'mean' or 'sample', but got {latent!r}.")
+        raise ValueError(
+            f"Expected argument `latent` to be 'mean' or 'sample', but got {latent!r}."
+        )
     if layers is not None and (isinstance(layers, str) or len(layers) == 0):
         raise ValueError(
             "Expected argument `layers` to be a list of name patterns and resolutions, or None for "
@@ -362,7 +366,7 @@ def _open(files: ModelFiles, config: str | None) -> Checkpoint:
             "Expected argument `config` only with a single .safetensors file as the model, but "
             f"the model is {files.model!r}."
         )
-    return FolderCheckpoint(find_model(files), files.variant)
+    return FolderCheckpoint(find_model(files), files)
 
 
 def _check_networks(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Tokenizer(Protocol):
@@ -39,7 +39,7 @@ class TextEncoder:
     """
 
     tokenizer: Tokenizer
-    model: nn.Module
+    model: Any
 
 
 class HubTokenizer:
@@ -59,10 +59,10 @@ class HubTokenizer:
             texts: The prompts.
             length: How many tokens the encoder takes.
         """
-        for text, ids in zip(texts, self._tokenizer(texts)["input_ids"], strict=True):
-            if len(ids) > length:
+        for text, whole in zip(texts, self._tokenizer(texts)["input_ids"], strict=True):
+            if len(whole) > length:
                 warnings.warn(
-                    f"The prompt {text!r} has {len(ids)} tokens; only the first {length} count.",
+                    f"The prompt {text!r} has {len(whole)} tokens; only the first {length} count.",
                     stacklevel=2,
                 )
         padded = self._tokenizer(

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 
-class VAEEncoder(AutoencoderKL):
+class VAEEncoder(AutoencoderKL):  # type: ignore[misc]
     """``AutoencoderKL`` that neither has nor loads a decoder.
 
     Its arguments are those of ``AutoencoderKL``.
@@ -23,7 +23,7 @@ class VAEEncoder(AutoencoderKL):
     """SDXL's does; then it stays in the dtype that it has when somebody asks for float16."""
 
     # diffusers reads the names of the arguments from the signature, which wraps() hands on.
-    @wraps(AutoencoderKL.__init__)
+    @wraps(AutoencoderKL.__init__)  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         del self.decoder, self.post_quant_conv
