@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from diffsegkit.configuration import OPTIONS, load_preset
 from diffsegkit.errors import UsageError
 from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.presets import AFFINITY, Preset
+from diffsegkit.segmenter import Segmenter
 
 DEFAULT_PRESET = "affinity"
 
@@ -148,6 +150,25 @@ def find_device(name: str) -> torch.device:
             "--device cpu."
         ) from error
     return device
+
+
+def set_dtype(method: nn.Module, dtype: str, device: torch.device) -> str:
+    """Put a method in the dtype that was asked for, or in its source's own for the device.
+
+    Args:
+        method: A segmenter, or a method without attention, which ``auto`` leaves as it is.
+        dtype: Such as ``"float16"``, or ``"auto"``.
+        device: Where the method is going to be.
+
+    Returns:
+        The dtype it is in now; ``"auto"`` if it is as it was made.
+    """
+    own = method.source.default_dtype(device) if isinstance(method, Segmenter) else None
+    chosen = own if dtype == "auto" else getattr(torch, dtype)
+    if chosen is None:
+        return "auto"
+    method.to(chosen)
+    return str(chosen).removeprefix("torch.")
 
 
 def writable_folder(out: str) -> Path:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,6 +19,7 @@ from diffsegkit.cli.arguments import (
     chosen_preset,
     named_preset,
     refuse_parts_of_a_whole,
+    set_dtype,
     writable_folder,
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
@@ -152,7 +152,7 @@ class EvaluationCLI(LightningCLI):
             type=Literal["auto", "float32", "float16", "bfloat16"],
             default="auto",
             metavar="auto|float32|float16|bfloat16",
-            help="What the source computes in; auto leaves it as the source is made.",
+            help="What the source computes in; auto is what suits the source and the device.",
         )
         if self._sweep:
             run.add_argument(
@@ -230,6 +230,9 @@ class EvaluationCLI(LightningCLI):
             **self.config_init.model,
         )
         self.trainer = self.instantiate_trainer()
+        device = self.trainer.strategy.root_device
+        for method in self.model.methods.values():
+            self.model.metadata["dtype"] = set_dtype(method, self.config.dtype, device)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """The trainer, by default with a progress bar and a CSV of what is logged.
@@ -280,10 +283,6 @@ class EvaluationCLI(LightningCLI):
             methods = build_sweep(configuration, self.plain["sweep"])
         else:
             methods = build_method(self.parser, self.config)
-        if self.config.dtype != "auto":
-            dtype = getattr(torch, self.config.dtype)
-            for method in methods.values() if isinstance(methods, Mapping) else [methods]:
-                method.to(dtype)
         return methods
 
     def _named(self, methods: nn.Module | Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from diffsegkit.cli.arguments import (
     chosen_preset,
     config_first,
@@ -14,6 +12,7 @@ from diffsegkit.cli.arguments import (
     named_preset,
     read_config,
     refuse_parts_of_a_whole,
+    set_dtype,
     typed_options,
     writable_folder,
 )
@@ -71,9 +70,9 @@ def run(args: list[str]) -> int:
     photos, problems = find_photos(named)
     check_outputs(photos, directory)
     device = find_device(options.device)
-    segmenter = build_method(parser, options).to(device)
-    if options.dtype != "auto":
-        segmenter.to(getattr(torch, options.dtype))
+    segmenter = build_method(parser, options)
+    dtype = set_dtype(segmenter, options.dtype, device)
+    segmenter.to(device)
     writable_folder(options.out)
     job = Job(
         segmenter=segmenter,
@@ -83,7 +82,7 @@ def run(args: list[str]) -> int:
             "preset": preset,
             "configuration": segmenter.configuration,
             "device": str(device),
-            "dtype": options.dtype,
+            "dtype": dtype,
             "versions": versions(),
         },
     )
@@ -148,7 +147,7 @@ def _parser(preset: str) -> ConfigurationParser:
         type=Literal["auto", "float32", "float16", "bfloat16"],
         default="auto",
         metavar="auto|float32|float16|bfloat16",
-        help="What the source computes in; auto leaves it as the source is made.",
+        help="What the source computes in; auto is what suits the source and the device.",
     )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="Photos at a time.")
     add_debug(parser)

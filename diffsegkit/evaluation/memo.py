@@ -49,6 +49,14 @@ class SharedSource(AttentionSource):
         """The source's."""
         return self.source.fingerprint()
 
+    def default_dtype(self, device: torch.device) -> torch.dtype | None:
+        """The source's.
+
+        Args:
+            device: Where the source is going to be.
+        """
+        return self.source.default_dtype(device)
+
 
 class SharedAggregator(Aggregator):
     """An aggregator that remembers its last result.

@@ -7,26 +7,31 @@ import yaml
 
 from tests.data import layouts
 from tests.evaluation.tiny import QUIET, results, run
+from tests.sources.pipelines import make_pipeline
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONFIGS = sorted(EXPERIMENTS.glob("*/*.yaml"))
+PAPERS = ("cityscapes27", "coco_stuff27")
 SIDES = "[64, 32, 16, 8]"
 
 
 def overrides(config, content, root):
-    """Tiny data in place of the data set, and a tiny source in place of Stable Diffusion."""
+    """Tiny data in place of the data set, and tiny weights or a tiny source for Stable Diffusion."""
     name = "coco_stuff27" if config.parent.name == "sweeps" else config.parent.name
     made = getattr(layouts, name)(root)
     if name == "folder":
         where = ["--data.images", made / "images", "--data.labels", made / "labels"]
     else:
         where = ["--data.root", made, "--data.limit", 2]
-    if content.get("preset") == "diffseg":
-        where += ["--source", "tests.evaluation.tiny.TinySource"]
-        sides = "--source.sides"
-    else:
+    preset = content.get("preset", "")
+    if "sd14" in preset and name == config.parent.name:
+        model = make_pipeline(root / "model", "sd1")
+        where += ["--source.model", model, "--image-size", 64]
+    elif "segmenter" not in content:
         sides = "--source.cells"
-    if "segmenter" not in content:
+        if "sd14" in preset:
+            where += ["--source", "tests.evaluation.tiny.TinySource"]
+            sides = "--source.sides"
         where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]", "--image-size", 64]
     if "data" in content and content["data"]["init_args"].get("crop"):
         where += ["--data.crop", 64]
@@ -44,7 +49,10 @@ def test_all_are_here():
     methods = {path.stem for path in (EXPERIMENTS / "bsds500").glob("*.yaml")}
     assert len(methods) == 8
     for folder in folders:
-        assert {path.stem for path in (EXPERIMENTS / folder).glob("*.yaml")} == methods, folder
+        # The paper has its K-means baselines on these two.
+        papers = {"kmeans_c_sd14", "kmeans_s_sd14"} if folder in PAPERS else set()
+        found = {path.stem for path in (EXPERIMENTS / folder).glob("*.yaml")}
+        assert found == methods | papers, folder
 
 
 @pytest.mark.parametrize(
@@ -71,14 +79,24 @@ def test_runs_from_end_to_end(config, own_process):
     if config.parent.name in published:
         assert found["protocol"]["background"] == "many-to-one"
     told = {"affinity_kmeans_s": "K of each image", "affinity_kmeans_c_mean": "mean K of the data"}
+    told["kmeans_s_sd14"] = told["affinity_kmeans_s"]
     assert found["told"] == told.get(config.stem, "")
 
 
-def test_the_paper_asks_for_its_source(own_process, capsys):
+def test_an_open_source_is_asked_for(own_process, capsys):
     layouts.coco_stuff27(own_process / "data")
     config = EXPERIMENTS / "coco_stuff27" / "diffseg_sd14.yaml"
-    assert run("test", config, "--data.root", own_process / "data") == 2
+    options = ("--preset", "diffseg", "--data.root", own_process / "data")
+    assert run("test", config, *options) == 2
     assert (
         "Expected a source, which this preset leaves open: give --source NAME"
         in capsys.readouterr().err
     )
+
+
+def test_the_paper_asks_for_its_weights(own_process, capsys):
+    layouts.coco_stuff27(own_process / "data")
+    config = EXPERIMENTS / "coco_stuff27" / "diffseg_sd14.yaml"
+    options = ("--source.model", "./nowhere", "--data.root", own_process / "data")
+    assert run("test", config, *options) == 2
+    assert "there is no folder './nowhere'" in capsys.readouterr().err.lower()

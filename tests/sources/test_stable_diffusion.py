@@ -679,11 +679,18 @@ def test_memory_of_a_64x64_layer(pipelines):
     assert 64 <= float(run.stdout) < 256
 
 
-@pytest.mark.full_size
-def test_the_real_architecture(tmp_path):
-    """SD 1.4 at its real size, with random weights: shapes, memory, and a label map."""
+@pytest.fixture
+def real_size(tmp_path):
+    """SD 1.4's architecture; 4 GB that pytest would keep."""
     write_folder(tmp_path)
-    source = StableDiffusionSource(str(tmp_path))
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.full_size
+def test_the_real_architecture(real_size):
+    """SD 1.4 at its real size, with random weights: shapes, memory, and a label map."""
+    source = StableDiffusionSource(str(real_size))
     assert sum(parameter.numel() for parameter in source.unet.parameters()) == 859_520_964
     attention = source(photos(1, 512, 512)).attention
     assert [(each.grid, each.count) for each in attention] == [
@@ -693,13 +700,13 @@ def test_the_real_architecture(tmp_path):
         8
     }
     del source, attention
-    command = [sys.executable, "-c", _SEGMENT, "segment", chelsea(), "--out", tmp_path / "out"]
-    command += ["--preset", "diffseg-sd14", "--source.model", tmp_path]
+    command = [sys.executable, "-c", _SEGMENT, "segment", chelsea(), "--out", real_size / "out"]
+    command += ["--preset", "diffseg-sd14", "--source.model", real_size]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     weights = (859_520_964 + 34_163_664) * 4 / 2**20
     assert float(run.stdout.splitlines()[-1]) - weights < 1500
-    labels = Image.open(tmp_path / "out" / "chelsea_labels.png")
-    assert labels.size == (300, 300)
+    with Image.open(real_size / "out" / "chelsea_labels.png") as labels:
+        assert labels.size == (300, 300)
 
 
 _SEGMENT = """
