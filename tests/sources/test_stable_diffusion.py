@@ -84,10 +84,12 @@ def hooked_attention(unet, call):
     return maps
 
 
+@pytest.mark.parametrize("size", [(64, 128), (72, 104)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_maps_are_the_softmax_of_queries_and_keys(pipelines, family):
+def test_maps_are_the_softmax_of_queries_and_keys(pipelines, family, size):
+    """On whole cells of every level, and on sizes that leave partial ones."""
     source = StableDiffusionSource(str(pipelines[family]), average=False)
-    images = photos(2, 64, 128)
+    images = photos(2, *size)
     found = {}
     expected = hooked_attention(source.unet, lambda: found.update(output=source(images)))
     attention = found["output"].attention
@@ -377,7 +379,7 @@ def test_image_size_resizes_to_whole_cells(pipelines):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(1, 3, 100, 128), "multiples of 64 pixels.* but got 100x128"),
+        (torch.zeros(1, 3, 100, 128), "multiples of 8 pixels .better of 64,.* but got 100x128"),
         (torch.zeros(3, 64, 64), r"shape \(B, 3, H, W\), but got \(3, 64, 64\)"),
         (torch.zeros(1, 1, 64, 64), r"shape \(B, 3, H, W\), but got \(1, 1, 64, 64\)"),
     ],

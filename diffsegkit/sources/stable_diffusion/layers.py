@@ -44,10 +44,11 @@ def layer_grids(layers: Mapping[str, int], latent_grid: Grid) -> dict[str, Grid]
 
     Args:
         layers: As :func:`self_attention_layers` gives them.
-        latent_grid: ``(h, w)`` of the latent, multiples of every span.
+        latent_grid: ``(h, w)`` of the latent. Where a span does not divide it, the last cell of a
+            row or column is a partial one, as the strided convolutions have it.
     """
     height, width = latent_grid
-    return {name: (height // span, width // span) for name, span in layers.items()}
+    return {name: (-(-height // span), -(-width // span)) for name, span in layers.items()}
 
 
 def select_layers(grids: Mapping[str, Grid], wanted: Sequence[str | int] | None) -> dict[str, Grid]:
@@ -71,7 +72,7 @@ def select_layers(grids: Mapping[str, Grid], wanted: Sequence[str | int] | None)
         found = {name for name, grid in grids.items() if _matches(entry, name, grid)}
         if not found:
             sides = sorted({max(grid) for grid in grids.values()}, reverse=True)
-            blocks = sorted({".".join(name.split(".")[:2]) for name in grids})
+            blocks = sorted({name.partition(".attentions")[0] for name in grids})
             raise ValueError(
                 f"Expected argument `layers` to hold name patterns or resolutions of this UNet, "
                 f"but {entry!r} selects none; for an image of this size its resolutions are "

@@ -158,8 +158,8 @@ class StableDiffusionSource(AttentionSource):
         """Run the UNet once on a batch of images.
 
         Args:
-            images: ``(B, 3, H, W)``, float in [0, 1], RGB; H and W multiples of
-                :attr:`size_multiple`.
+            images: ``(B, 3, H, W)``, float in [0, 1], RGB; H and W multiples of 8, and of
+                :attr:`size_multiple` for whole cells at every level.
             prompts: One per image, in place of ``prompt``; the text encoder is loaded for them
                 and kept.
 
@@ -254,11 +254,12 @@ class StableDiffusionSource(AttentionSource):
                 f"Expected images of shape (B, 3, H, W), but got {tuple(images.shape)}."
             )
         height, width = images.shape[2:]
-        if height % self.size_multiple or width % self.size_multiple:
+        if height % self._latent_span or width % self._latent_span or 0 in (height, width):
             raise ValueError(
-                f"Expected height and width to be multiples of {self.size_multiple} pixels, so "
-                f"that every level of the UNet has whole cells, but got {height}x{width}; a "
-                "Segmenter resizes to that, and so does the argument `image_size`."
+                f"Expected height and width to be multiples of {self._latent_span} pixels (better "
+                f"of {self.size_multiple}, so that every level of the UNet has whole cells), but "
+                f"got {height}x{width}; a Segmenter resizes to that, and so does the argument "
+                "`image_size`."
             )
         if prompts is not None and (isinstance(prompts, str) or len(prompts) != len(images)):
             raise ValueError(
