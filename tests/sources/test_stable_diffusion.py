@@ -736,3 +736,28 @@ def test_the_preset_segments_a_photo(pipelines, photo):
     # The centre square of a photo of 90 x 120.
     assert segmentation.labels.shape == (90, 90)
     assert segmentation.crop_box == (15, 0, 105, 90)
+
+
+def test_the_unet_sees_the_centre_square_as_the_original_cuts_it(pipelines):
+    """Centre square, bilinear with half-pixel centres and no antialias, x / 127.5 - 1, by hand."""
+    rng = np.random.default_rng(3)
+    photo = rng.integers(0, 256, (96, 150, 3), dtype=np.uint8)
+    segmenter = Segmenter.from_preset(
+        "diffseg-sd14", source={"model": str(pipelines["sd1"])}, image_size=64
+    )
+    seen = []
+    handle = segmenter.source.vae.encoder.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
+    segmenter(photo)
+    handle.remove()
+    square = photo[:, 27:123].astype(np.float64) / 127.5 - 1
+    # The centre of output pixel i lies at 1.5 i + 0.25 among the centres of 96 pixels.
+    places = (np.arange(64) + 0.5) * 96 / 64 - 0.5
+    low = np.floor(places).astype(int)
+    share = places - low
+    high = np.minimum(low + 1, 95)
+    low = np.maximum(low, 0)
+    rows = square[low] * (1 - share)[:, None, None] + square[high] * share[:, None, None]
+    expected = rows[:, low] * (1 - share)[:, None] + rows[:, high] * share[:, None]
+    np.testing.assert_allclose(seen[0][0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
