@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -169,27 +168,3 @@ def set_dtype(method: nn.Module, dtype: str, device: torch.device) -> str:
         return "auto"
     method.to(chosen)
     return str(chosen).removeprefix("torch.")
-
-
-def writable_folder(out: str) -> Path:
-    """Make the folder for the results, and be sure that it takes them, before any work is done.
-
-    Args:
-        out: The folder.
-
-    Raises:
-        UsageError: If it is a file, or cannot be written to.
-    """
-    directory = Path(out).expanduser()
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"Expected --out to be a folder that can be written to, but {out!r} is not: "
-            f"{error.strerror}."
-        ) from error
-    return directory

@@ -20,7 +20,6 @@ from diffsegkit.cli.arguments import (
     named_preset,
     refuse_parts_of_a_whole,
     set_dtype,
-    writable_folder,
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.configuration import (
@@ -35,6 +34,7 @@ from diffsegkit.data import SegmentationDataModule
 from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.evaluation import EvaluationModule
 from diffsegkit.evaluation.sweep import build_sweep
+from diffsegkit.files import writable_folder
 from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.parsing import one_sentence
 
@@ -269,7 +269,7 @@ class EvaluationCLI(LightningCLI):
             UsageError: If not.
         """
         if self.is_first_process:
-            writable_folder(str(self.folder))
+            writable_folder(str(self.folder), "--out")
         self.datamodule.setup()
 
     def _build_methods(self) -> nn.Module | Mapping[str, nn.Module]:

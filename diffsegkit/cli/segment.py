@@ -14,7 +14,6 @@ from diffsegkit.cli.arguments import (
     refuse_parts_of_a_whole,
     set_dtype,
     typed_options,
-    writable_folder,
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.cli.job import Job
@@ -27,6 +26,7 @@ from diffsegkit.configuration import (
 )
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
+from diffsegkit.files import writable_folder
 
 _USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
@@ -73,7 +73,7 @@ def run(args: list[str]) -> int:
     segmenter = build_method(parser, options)
     dtype = set_dtype(segmenter, options.dtype, device)
     segmenter.to(device)
-    writable_folder(options.out)
+    writable_folder(options.out, "--out")
     job = Job(
         segmenter=segmenter,
         directory=directory,
