@@ -23,6 +23,7 @@ from diffsegkit.cli.arguments import (
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.configuration import (
+    CACHE,
     OPTIONS,
     ConfigurationParser,
     add_segmenter_arguments,
@@ -278,7 +279,7 @@ class EvaluationCLI(LightningCLI):
             if self.config.segmenter:
                 raise UsageError("A sweep varies parts, and --segmenter has none.")
             configuration = {
-                key: self.plain[key] for key in (*PARTS, *OPTIONS) if key in self.plain
+                key: self.plain[key] for key in (*PARTS, *OPTIONS, CACHE) if key in self.plain
             }
             methods = build_sweep(configuration, self.plain["sweep"])
         else:
