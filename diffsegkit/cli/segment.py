@@ -19,6 +19,7 @@ from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.cli.job import Job
 from diffsegkit.cli.photos import check_outputs, find_photos
 from diffsegkit.configuration import (
+    CACHE,
     ConfigurationParser,
     add_segmenter_arguments,
     build_method,
@@ -162,7 +163,7 @@ def _photos_of_configs(args: Sequence[str]) -> list[str]:
             continue
         content = read_config(path)
         for name, value in content.items():
-            if value is None and name != "segmenter":
+            if value is None and name not in ("segmenter", CACHE):
                 raise UsageError(f"--config: the option {name!r} in {path!r} has no value.")
         found = content.get("photos", found)
         if not isinstance(found, list) or not all(isinstance(photo, str) for photo in found):
