@@ -26,6 +26,9 @@ from diffsegkit.segmenters import ImageSegmenter
 OPTIONS = ("image_size", "resize", "antialias")
 """What a preset sets beside the parts."""
 
+CACHE = "cache"
+"""The option that keeps the attention of whatever source it is on disk."""
+
 _HELP = {
     "source": "Where attention comes from; `diffsegkit list sources`.",
     "aggregator": "How attention of several grids becomes one; `diffsegkit list aggregators`.",
@@ -52,8 +55,8 @@ def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[
 
     Args:
         parser: The parser to extend with ``--source``, ``--aggregator``, ``--merger``,
-            ``--assigner`` (and ``--merger.thresholds`` and so on), ``--image-size``, ``--resize``
-            and ``--antialias``, and ``--segmenter`` for a whole method instead.
+            ``--assigner`` (and ``--merger.thresholds`` and so on), ``--cache``, ``--image-size``,
+            ``--resize`` and ``--antialias``, and ``--segmenter`` for a whole method instead.
         configuration: The defaults, as :func:`preset_configuration` gives them.
     """
     for kind, base in PARTS.items():
@@ -63,6 +66,13 @@ def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[
             description, accepted = _describe(kind, parser.default_parts[kind]), base
         group = parser.add_argument_group(f"{kind} options", description)
         group.add_argument(f"--{kind}", type=accepted, metavar="NAME", help=_HELP[kind])
+        if kind == "source":
+            group.add_argument(
+                f"--{CACHE}",
+                type=str | None,
+                metavar="DIR",
+                help="Keep attention on disk and take it from there: the source in a CachedSource.",
+            )
     group = parser.add_argument_group("segmenter options", "A whole method in place of the parts.")
     group.add_argument(
         "--segmenter",
@@ -231,7 +241,8 @@ def build_segmenter(
     Args:
         parser: The parser that parsed it.
         parsed: What it gave.
-        instances: Parts that exist already and take the place of the configuration's.
+        instances: Parts that exist already and take the place of the configuration's; they are
+            taken as they are, not cached.
 
     Returns:
         A segmenter that carries its resolved configuration.
@@ -247,6 +258,8 @@ def build_segmenter(
                 f"Expected a {kind}, which this preset leaves open: give --{kind} NAME (or dotted "
                 f"path), or from Python {kind}=...; `diffsegkit list {kind}s` shows what there is."
             )
+    if parsed[CACHE] is not None and "source" not in instances:
+        parsed = _with_cache(parsed)
     with _refusals_as_usage_errors():
         built = parser.instantiate(only(parsed, [*wanted, *OPTIONS]))
         parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
@@ -272,6 +285,22 @@ def only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
     for key in vars(parsed).keys() - set(keys):
         del part[key]
     return part
+
+
+def _with_cache(parsed: Namespace) -> Namespace:
+    """The same with the source in a :class:`~diffsegkit.sources.CachedSource`.
+
+    Only when it is built, so that the source's own arguments can be changed until then.
+    """
+    wrapped = {
+        "class_path": "diffsegkit.sources.CachedSource",
+        "init_args": {"source": parsed.source.as_dict(), "dir": parsed[CACHE]},
+    }
+    parser = ConfigurationParser()
+    parser.add_argument("--source", type=PARTS["source"])
+    cached = parsed.clone()
+    cached.source = parser.parse_object({"source": wrapped}).source  # with its defaults
+    return cached
 
 
 def _as_plain(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:

@@ -149,6 +149,7 @@ API = {
     "diffsegkit.sources": {
         "AffinitySource": "cells=(64, 32), colour=1.0, lightness=0.7, texture=1.0, "
         "contour=1.5, scale=0.1, temperature=0.15",
+        "CachedSource": "source, dir, max_gib=50.0",
     },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 import yaml
 from torch import nn
 
-from diffsegkit.configuration import OPTIONS, load_preset
+from diffsegkit.configuration import CACHE, OPTIONS, load_preset
 from diffsegkit.errors import UsageError
 from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.presets import AFFINITY, Preset
@@ -118,7 +117,7 @@ def refuse_parts_of_a_whole(args: Sequence[str], segmenter: object) -> None:
     """
     if segmenter is None:
         return
-    replaced = [f"--{name.replace('_', '-')}" for name in (*PARTS, *OPTIONS)]
+    replaced = [f"--{name.replace('_', '-')}" for name in (*PARTS, CACHE, *OPTIONS)]
     for arg in args:
         if arg.partition("=")[0].partition(".")[0] in replaced:
             raise UsageError(
@@ -169,27 +168,3 @@ def set_dtype(method: nn.Module, dtype: str, device: torch.device) -> str:
         return "auto"
     method.to(chosen)
     return str(chosen).removeprefix("torch.")
-
-
-def writable_folder(out: str) -> Path:
-    """Make the folder for the results, and be sure that it takes them, before any work is done.
-
-    Args:
-        out: The folder.
-
-    Raises:
-        UsageError: If it is a file, or cannot be written to.
-    """
-    directory = Path(out).expanduser()
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"Expected --out to be a folder, but {out!r} is a file.")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"Expected --out to be a folder that can be written to, but {out!r} is not: "
-            f"{error.strerror}."
-        ) from error
-    return directory

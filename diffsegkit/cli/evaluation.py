@@ -20,10 +20,10 @@ from diffsegkit.cli.arguments import (
     named_preset,
     refuse_parts_of_a_whole,
     set_dtype,
-    writable_folder,
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.configuration import (
+    CACHE,
     OPTIONS,
     ConfigurationParser,
     add_segmenter_arguments,
@@ -35,6 +35,7 @@ from diffsegkit.data import SegmentationDataModule
 from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.evaluation import EvaluationModule
 from diffsegkit.evaluation.sweep import build_sweep
+from diffsegkit.files import writable_folder
 from diffsegkit.interfaces.parts import PARTS
 from diffsegkit.parsing import one_sentence
 
@@ -269,7 +270,7 @@ class EvaluationCLI(LightningCLI):
             UsageError: If not.
         """
         if self.is_first_process:
-            writable_folder(str(self.folder))
+            writable_folder(str(self.folder), "--out")
         self.datamodule.setup()
 
     def _build_methods(self) -> nn.Module | Mapping[str, nn.Module]:
@@ -278,7 +279,7 @@ class EvaluationCLI(LightningCLI):
             if self.config.segmenter:
                 raise UsageError("A sweep varies parts, and --segmenter has none.")
             configuration = {
-                key: self.plain[key] for key in (*PARTS, *OPTIONS) if key in self.plain
+                key: self.plain[key] for key in (*PARTS, *OPTIONS, CACHE) if key in self.plain
             }
             methods = build_sweep(configuration, self.plain["sweep"])
         else:

@@ -14,12 +14,12 @@ from diffsegkit.cli.arguments import (
     refuse_parts_of_a_whole,
     set_dtype,
     typed_options,
-    writable_folder,
 )
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.cli.job import Job
 from diffsegkit.cli.photos import check_outputs, find_photos
 from diffsegkit.configuration import (
+    CACHE,
     ConfigurationParser,
     add_segmenter_arguments,
     build_method,
@@ -27,6 +27,7 @@ from diffsegkit.configuration import (
 )
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
+from diffsegkit.files import writable_folder
 
 _USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
@@ -73,7 +74,7 @@ def run(args: list[str]) -> int:
     segmenter = build_method(parser, options)
     dtype = set_dtype(segmenter, options.dtype, device)
     segmenter.to(device)
-    writable_folder(options.out)
+    writable_folder(options.out, "--out")
     job = Job(
         segmenter=segmenter,
         directory=directory,
@@ -162,7 +163,7 @@ def _photos_of_configs(args: Sequence[str]) -> list[str]:
             continue
         content = read_config(path)
         for name, value in content.items():
-            if value is None and name != "segmenter":
+            if value is None and name not in ("segmenter", CACHE):
                 raise UsageError(f"--config: the option {name!r} in {path!r} has no value.")
         found = content.get("photos", found)
         if not isinstance(found, list) or not all(isinstance(photo, str) for photo in found):

@@ -1,6 +1,7 @@
 """Attention sources: the part that knows the backbone."""
 
 from diffsegkit.sources.affinity import AffinitySource
+from diffsegkit.sources.cached import CachedSource
 from diffsegkit.sources.stable_diffusion import StableDiffusionSource
 
-__all__ = ["AffinitySource", "StableDiffusionSource"]
+__all__ = ["AffinitySource", "CachedSource", "StableDiffusionSource"]
