@@ -149,6 +149,9 @@ API = {
     "diffsegkit.sources": {
         "AffinitySource": "cells=(64, 32), colour=1.0, lightness=0.7, texture=1.0, "
         "contour=1.5, scale=0.1, temperature=0.15",
+        "VisionTransformerSource": "model='facebook/dinov2-small', revision=None, variant=None, "
+        "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, image_size=None, "
+        "mean=None, std=None, dtype='auto', device=None",
     },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",

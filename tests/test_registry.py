@@ -26,7 +26,7 @@ def plugin(site):
 
 
 def test_what_comes_with_the_package():
-    assert diffsegkit.list_components("sources") == ["AffinitySource"]
+    assert diffsegkit.list_components("sources") == ["AffinitySource", "VisionTransformerSource"]
     assert diffsegkit.list_components("mergers") == ["IterativeKLMerger", "KMeansMerger"]
     assert diffsegkit.list_components("segmenters") == ["Felzenszwalb", "OneSegment", "SLIC"]
     assert diffsegkit.list_components("presets") == ["affinity", "diffseg"]

@@ -1,5 +1,6 @@
 """Attention sources: the part that knows the backbone."""
 
 from diffsegkit.sources.affinity import AffinitySource
+from diffsegkit.sources.vision_transformer import VisionTransformerSource
 
-__all__ = ["AffinitySource"]
+__all__ = ["AffinitySource", "VisionTransformerSource"]
