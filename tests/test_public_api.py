@@ -127,6 +127,15 @@ API = {
     "diffsegkit.presets": {
         "AFFINITY": None,
         "DIFFSEG": None,
+        "DIFFSEG_DINOV2B": None,
+        "DIFFSEG_DINOV2S": None,
+        "DIFFSEG_DINOV3S": None,
+        "DIFFSEG_SD14": None,
+        "DIFFSEG_SD14_CITYSCAPES": None,
+        "DIFFSEG_SD21": None,
+        "DIFFSEG_SDXL": None,
+        "DIFFSEG_SSD1B": None,
+        "KMEANS_C_SD14": None,
         "Preset": None,
         "part": "class_path, **init_args",
     },
@@ -150,6 +159,12 @@ API = {
         "AffinitySource": "cells=(64, 32), colour=1.0, lightness=0.7, texture=1.0, "
         "contour=1.5, scale=0.1, temperature=0.15",
         "CachedSource": "source, dir, max_gib=50.0",
+        "StableDiffusionSource": "model='CompVis/stable-diffusion-v1-4', *, revision=None, "
+        "variant=None, config=None, timestep=300, noise=False, latent='mean', prompt='', "
+        "layers=None, average=True, image_size=None, seed=0, dtype='auto', device=None",
+        "VisionTransformerSource": "model='facebook/dinov2-small', revision=None, variant=None, "
+        "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, image_size=None, "
+        "mean=None, std=None, dtype='auto', device=None",
     },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",

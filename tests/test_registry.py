@@ -26,10 +26,27 @@ def plugin(site):
 
 
 def test_what_comes_with_the_package():
-    assert diffsegkit.list_components("sources") == ["AffinitySource", "CachedSource"]
+    assert diffsegkit.list_components("sources") == [
+        "AffinitySource",
+        "CachedSource",
+        "StableDiffusionSource",
+        "VisionTransformerSource",
+    ]
     assert diffsegkit.list_components("mergers") == ["IterativeKLMerger", "KMeansMerger"]
     assert diffsegkit.list_components("segmenters") == ["Felzenszwalb", "OneSegment", "SLIC"]
-    assert diffsegkit.list_components("presets") == ["affinity", "diffseg"]
+    assert diffsegkit.list_components("presets") == [
+        "affinity",
+        "diffseg",
+        "diffseg-dinov2b",
+        "diffseg-dinov2s",
+        "diffseg-dinov3s",
+        "diffseg-sd14",
+        "diffseg-sd14-cityscapes",
+        "diffseg-sd21",
+        "diffseg-sdxl",
+        "diffseg-ssd1b",
+        "kmeans-c-sd14",
+    ]
     assert "ArgmaxAssigner" in diffsegkit.list_components()
 
 
