@@ -174,8 +174,10 @@ API = {
         "ComponentFiles": "folder, weights=None, required=('config.json',), wanted=(), "
         "optional=False, tensors=()",
         "ModelFiles": "model, components, revision=None, variant=None",
+        "WeightsDigest": "",
         "check_folder": "folder, files",
         "check_safetensors": "path",
+        "files_in": "folder, files",
         "find_model": "files",
         "find_variant": "folder, component, variant",
     },

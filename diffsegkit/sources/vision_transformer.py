@@ -23,7 +23,7 @@ from diffsegkit.sources.transformer_models import (
     read_model_type,
     read_normalisation,
 )
-from diffsegkit.weights import ComponentFiles, ModelFiles, find_model
+from diffsegkit.weights import ComponentFiles, ModelFiles, WeightsDigest, find_model
 
 Facet = Literal["qk", "qq", "kk", "vv"]
 """What of a layer is compared with what: queries, keys or values."""
@@ -133,7 +133,7 @@ class VisionTransformerSource(AttentionSource):
         self.average = average
         self.image_size = image_size
         self.size_multiple = int(self._config.patch_size)
-        self._digest: tuple[object, str] | None = None
+        self._digest = WeightsDigest()
 
     @classmethod
     def weights(
@@ -207,7 +207,7 @@ class VisionTransformerSource(AttentionSource):
         settings = {
             "model_type": self._model_type,
             "config": _identity(self._config),
-            "weights": self._digest_weights(),
+            "weights": self._digest(self.model),
             "dtype": str(self._parameter().dtype),
             "layers": self.layers,
             "facet": self.facet,
@@ -273,23 +273,6 @@ class VisionTransformerSource(AttentionSource):
             order = torch.arange(grid[0] * grid[1], device=parameter.device, dtype=torch.float32)
             inputs["noise"] = order.expand(len(images), -1)
         return inputs
-
-    def _digest_weights(self) -> str:
-        """SHA-256 of the weights in memory, computed again only when they have changed."""
-        weights = self.model.state_dict()
-        # Every change in place counts the version up, every other change moves the data.
-        state = [
-            (each.data_ptr(), 0 if each.is_inference() else each._version, each.dtype)
-            for each in weights.values()
-        ]
-        if self._digest is None or self._digest[0] != state:
-            digest = hashlib.sha256()
-            for name, each in sorted(weights.items()):
-                digest.update(f"{name} {tuple(each.shape)} {each.dtype}".encode())
-                flat = each.detach().cpu().contiguous().flatten()
-                digest.update(flat.view(torch.uint8).numpy().data)
-            self._digest = (state, digest.hexdigest())
-        return self._digest[1]
 
 
 def _resolve_layers(layers: Sequence[int], count: int, model: str) -> tuple[int, ...]:

@@ -2,16 +2,16 @@
 
 from diffsegkit.weights.check import check_folder, files_in, find_variant
 from diffsegkit.weights.content import check_safetensors
-from diffsegkit.weights.digest import digest
+from diffsegkit.weights.digest import WeightsDigest
 from diffsegkit.weights.files import ComponentFiles, ModelFiles
 from diffsegkit.weights.find import find_model
 
 __all__ = [
     "ComponentFiles",
     "ModelFiles",
+    "WeightsDigest",
     "check_folder",
     "check_safetensors",
-    "digest",
     "files_in",
     "find_model",
     "find_variant",

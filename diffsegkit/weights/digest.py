@@ -1,31 +1,53 @@
-"""What identifies the contents of files."""
+"""What identifies the weights of a model in memory."""
 
 import hashlib
-import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterator
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+import torch
+from torch import Tensor, nn
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in their order.
+class WeightsDigest:
+    """SHA-256 of a module's parameters and buffers, computed again only when they have changed.
 
-    A file in the hub's cache is a link to one that is named by its SHA-256, which is taken as
-    given; others are read.
+    It is taken of what is in memory, so that adapters loaded into a model, or another dtype,
+    count too.
 
-    Args:
-        paths: The files.
-
-    Returns:
-        Hexadecimal.
+    Example:
+        >>> from torch import nn
+        >>> layer, digest = nn.Linear(2, 2), WeightsDigest()
+        >>> before = digest(layer)
+        >>> before == digest(layer)
+        True
+        >>> nn.init.ones_(layer.weight) is None or before == digest(layer)
+        False
     """
-    whole = hashlib.sha256()
-    for path in paths:
-        target = path.resolve()
-        if path.is_symlink() and target.parent.name == "blobs" and _SHA256.fullmatch(target.name):
-            whole.update(bytes.fromhex(target.name))
-            continue
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._digest = ""
+
+    def __call__(self, module: nn.Module) -> str:
+        """Hexadecimal.
+
+        Args:
+            module: Whose weights.
+        """
+        # Every change in place counts the version up, every other change moves the data.
+        state = [
+            (name, each.data_ptr(), 0 if each.is_inference() else each._version, each.dtype)
+            for name, each in _tensors(module)
+        ]
+        if self._state != state:
+            digest = hashlib.sha256()
+            for name, each in sorted(_tensors(module), key=lambda pair: pair[0]):
+                digest.update(f"{name} {tuple(each.shape)} {each.dtype}".encode())
+                flat = each.detach().cpu().contiguous().flatten()
+                digest.update(flat.view(torch.uint8).numpy().data)
+            self._state, self._digest = state, digest.hexdigest()
+        return self._digest
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()

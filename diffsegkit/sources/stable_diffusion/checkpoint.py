@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from diffsegkit.errors import DiffSegKitError, WeightsError
 from diffsegkit.sources.stable_diffusion.text import HubTokenizer, TextEncoder
 from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
-from diffsegkit.weights import ModelFiles, files_in, find_variant
+from diffsegkit.weights import ModelFiles, find_variant
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 """The text encoders a model may have, and their classes."""
@@ -46,10 +46,6 @@ class Checkpoint(ABC):
     @abstractmethod
     def noise_schedule(self) -> DDPMScheduler:
         """How much noise each timestep has."""
-
-    @abstractmethod
-    def files(self) -> list[Path]:
-        """The files with the weights."""
 
 
 class FolderCheckpoint(Checkpoint):
@@ -109,11 +105,6 @@ class FolderCheckpoint(Checkpoint):
             return DDPMScheduler.from_pretrained(
                 self.folder, subfolder="scheduler", local_files_only=True
             )
-
-    def files(self) -> list[Path]:
-        """The files with the weights."""
-        names = files_in(self.folder, self._files)
-        return [self.folder / name for name in names if name.endswith(".safetensors")]
 
     def _load(self, model_class: Any, name: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
         folder = self.folder / name

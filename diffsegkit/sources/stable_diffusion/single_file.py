@@ -114,10 +114,6 @@ class SingleFileCheckpoint(Checkpoint):
                 self.folder, subfolder="scheduler", local_files_only=True
             )
 
-    def files(self) -> list[Path]:
-        """The file."""
-        return [self.path]
-
     def _shapes(self) -> dict[str, list[int]]:
         with safe_open(self.path, framework="pt") as file:
             return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118

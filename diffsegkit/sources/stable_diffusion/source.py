@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +22,7 @@ from diffsegkit.sources.stable_diffusion.layers import (
     select_layers,
     self_attention_layers,
 )
-from diffsegkit.weights import ComponentFiles, ModelFiles, digest, find_model
+from diffsegkit.weights import ComponentFiles, ModelFiles, WeightsDigest, find_model
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -145,7 +147,7 @@ class StableDiffusionSource(AttentionSource):
         self.size_multiple = self._latent_span * max(
             2 ** (len(self.unet.config.down_block_types) - 1), *self._spans.values()
         )
-        self._digest = ""
+        self._digest = WeightsDigest()
         self.to(target)
 
     @property
@@ -235,10 +237,13 @@ class StableDiffusionSource(AttentionSource):
         return dtype
 
     def fingerprint(self) -> str:
-        """The contents of the weights, their dtype now, and every option that matters."""
-        if not self._digest:
-            self._digest = digest(self._checkpoint.files())
-        return f"StableDiffusionSource-1({self._digest}, {self.unet.dtype}, {self.extra_repr()})"
+        """The weights as they are in memory, what they are built into, and every option.
+
+        Neither the folder nor the device is part of it.
+        """
+        networks = [_identity(self.vae.config), _identity(self.unet.config)]
+        content = json.dumps([self._digest(self), *networks, self.extra_repr()], default=str)
+        return f"StableDiffusionSource-1({hashlib.sha256(content.encode()).hexdigest()})"
 
     def extra_repr(self) -> str:
         """The options, for ``repr``."""
@@ -393,6 +398,11 @@ def _check_networks(
             f"addition_embed_type 'text_time'), but got addition_embed_type {kind!r} and "
             f"{'two encoders' if pooled is not None else 'one encoder'}."
         )
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network's configuration says of its output, and nothing of where it is from."""
+    return {name: config[name] for name in sorted(config) if not name.startswith("_")}
 
 
 def _normal_like(values: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
