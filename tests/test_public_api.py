@@ -174,12 +174,15 @@ API = {
         "ComponentFiles": "folder, weights=None, required=('config.json',), wanted=(), "
         "optional=False, tensors=()",
         "ModelFiles": "model, components, revision=None, variant=None",
+        "ModelState": "folder, names=(), size=0, problem=''",
         "WeightsDigest": "",
         "check_folder": "folder, files",
         "check_safetensors": "path",
+        "download_model": "files",
         "files_in": "folder, files",
         "find_model": "files",
         "find_variant": "folder, component, variant",
+        "model_state": "files",
     },
 }
 

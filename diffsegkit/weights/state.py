@@ -1,0 +1,70 @@
+"""Whether a model is here, without asking the hub."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffsegkit.errors import WeightsError
+from diffsegkit.weights.cache import CachedModel, cached
+from diffsegkit.weights.check import check_folder, files_in
+from diffsegkit.weights.files import ModelFiles
+from diffsegkit.weights.local import local_folder
+from diffsegkit.weights.size import size_of
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What is here of a model.
+
+    Args:
+        folder: Where it is, or would be.
+        names: The files that are needed, if all are here.
+        size: Of what is here, in bytes: of the needed files if all are here, otherwise of what a
+            download has brought so far.
+        problem: What is missing or wrong, in a sentence; empty if the model is complete.
+    """
+
+    folder: Path
+    names: tuple[str, ...] = ()
+    size: int = 0
+    problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is needed is here, whole."""
+        return not self.problem
+
+
+def model_state(files: ModelFiles) -> ModelState:
+    """Look at a folder, or into the hub's cache; of weights the headers are read.
+
+    Args:
+        files: The model, and what is needed of it.
+
+    Raises:
+        WeightsError: If it is neither a folder nor an id on the hub.
+        ComponentError: If it is an id, and huggingface_hub is not installed.
+    """
+    folder = local_folder(files.model)
+    if folder is not None:
+        return _state(folder, files)
+    place = cached(files.model, files.revision)
+    state = ModelState(place.folder, problem=f"{files.model!r} is not in the cache.")
+    if (snapshot := place.snapshot) is not None:
+        state = _state(snapshot, files)
+    return state if state.complete else replace(state, size=_size_here(place))
+
+
+def _state(folder: Path, files: ModelFiles) -> ModelState:
+    try:
+        check_folder(folder, files)
+    except WeightsError as error:
+        return ModelState(folder, problem=str(error))
+    names = files_in(folder, files)
+    size = sum(size_of(folder / name) for name in names)
+    return ModelState(folder, tuple(names), size)
+
+
+def _size_here(place: CachedModel) -> int:
+    """The bytes that are here of any revision, those of interrupted downloads included."""
+    blobs = place.folder / "blobs"
+    return sum(map(size_of, blobs.iterdir())) if blobs.is_dir() else 0
