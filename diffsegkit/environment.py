@@ -9,7 +9,8 @@ import torch
 
 _PACKAGES = (
     "diffsegkit", "torch", "lightning", "torchmetrics", "triton", "kornia", "numpy", "scipy",
-    "scikit-image", "pillow", "jsonargparse",
+    "scikit-image", "pillow", "jsonargparse", "accelerate", "diffusers", "transformers",
+    "huggingface_hub", "safetensors",
 )  # fmt: skip
 
 

@@ -8,9 +8,18 @@ import torch
 
 from diffsegkit import registry
 from diffsegkit.cli.check import check
+from diffsegkit.cli.explain import explain
 from diffsegkit.cli.help import HelpFormatter, add_debug
+from diffsegkit.cli.needed import needed_files
+from diffsegkit.configuration import load_preset
 from diffsegkit.environment import versions
+from diffsegkit.errors import ComponentError
 from diffsegkit.parsing import SentenceParser
+from diffsegkit.presets import Preset
+from diffsegkit.weights import model_state
+from diffsegkit.weights.cache import cache_folder
+from diffsegkit.weights.local import local_folder
+from diffsegkit.weights.size import readable_size
 
 
 def run(args: list[str]) -> int:
@@ -36,6 +45,7 @@ def run(args: list[str]) -> int:
         "devices": _devices(),
         "triton": [_triton()],
         "presets": _presets(),
+        "cache of models": [_cache()],
         "broken components": broken or ["none"],
     }
     for title, lines in sections.items():
@@ -68,13 +78,43 @@ def _presets() -> list[str]:
     """A line per preset: ready, or what it lacks or gets wrong."""
     lines = []
     for component in registry.find_components("presets"):
-        problem = check(component)
-        if problem is None:
-            summary = registry.load("presets", component.name).summary
-            lines.append(f"{component.name}: ready. {summary}")
+        problem, weights = check(component), ""
+        try:
+            preset = load_preset(component.name)
+            weights = _weights(component.name, preset)
+        except Exception as error:  # noqa: BLE001 - a plugin's preset may hold anything
+            problem = problem or explain(error)
+        if problem is not None:
+            lines.append(f"{component.name}: cannot run. {problem} {weights}")
         else:
-            lines.append(f"{component.name}: cannot run. {problem}")
+            lines.append(f"{component.name}: {weights or 'ready.'} {preset.summary}")
     return list(dict.fromkeys(lines))  # two with one name have one sentence
+
+
+def _weights(name: str, preset: Preset) -> str:
+    """What there is of a preset's weights; empty if it needs none."""
+    files = None if preset.source is None else needed_files(preset.source)
+    if files is None:
+        return ""
+    state = model_state(files)
+    if state.complete:
+        return f"ready; its weights are complete ({readable_size(state.size)})."
+    if local_folder(files.model) is not None:
+        return f"its weights cannot be loaded. {state.problem}"
+    if state.size == 0:
+        return f"its weights are not here yet: `diffsegkit download {name}`."
+    return (
+        f"its weights are incomplete, with {readable_size(state.size)} here: `diffsegkit download "
+        f"{name}` goes on. {state.problem}"
+    )
+
+
+def _cache() -> str:
+    try:
+        folder = cache_folder()
+    except ComponentError:
+        return "none; huggingface_hub is not installed"
+    return f"{folder} (HF_HOME moves it)"
 
 
 def _broken_components() -> list[str]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Write the label maps of a data set.",
     "sweep": "Score many variants on the same attention.",
     "data": "Check the files of a data set.",
+    "download": "Fetch the weights that presets need.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }

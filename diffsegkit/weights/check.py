@@ -25,9 +25,24 @@ def check_folder(folder: str | Path, files: ModelFiles) -> None:
         WeightsError: If a file is missing, damaged, or of another kind than its name says.
     """
     folder = Path(folder)
+    check_model(folder, files, f"The model in {str(folder)!r}", _remedy(folder))
+
+
+def check_model(folder: Path, files: ModelFiles, model: str, remedy: str) -> None:
+    """Like :func:`check_folder`, in other words.
+
+    Args:
+        folder: The model's folder.
+        files: What is needed.
+        model: How a sentence about what is missing begins.
+        remedy: How it ends.
+
+    Raises:
+        WeightsError: If a file is missing, damaged, or of another kind than its name says.
+    """
     listing = list_folder(folder, files)
     plan = plan_files(files, listing, read_model_index(folder, files, listing))
-    refuse_incomplete(plan, f"The model in {str(folder)!r}", _remedy(folder))
+    refuse_incomplete(plan, model, remedy)
     for name in plan.names:
         check_file(folder / name)
     for component, name in plan.weights:

@@ -1,11 +1,12 @@
 """Whether a model is here, without asking the hub."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffsegkit.errors import WeightsError
 from diffsegkit.weights.cache import CachedModel, cached
-from diffsegkit.weights.check import check_folder, files_in
+from diffsegkit.weights.check import check_folder, check_model, files_in
 from diffsegkit.weights.files import ModelFiles
 from diffsegkit.weights.local import local_folder
 from diffsegkit.weights.size import size_of
@@ -46,17 +47,18 @@ def model_state(files: ModelFiles) -> ModelState:
     """
     folder = local_folder(files.model)
     if folder is not None:
-        return _state(folder, files)
+        return _state(folder, files, lambda: check_folder(folder, files))
     place = cached(files.model, files.revision)
     state = ModelState(place.folder, problem=f"{files.model!r} is not in the cache.")
     if (snapshot := place.snapshot) is not None:
-        state = _state(snapshot, files)
+        name, remedy = f"{files.model!r} in the cache", "a download brings the rest"
+        state = _state(snapshot, files, lambda: check_model(snapshot, files, name, remedy))
     return state if state.complete else replace(state, size=_size_here(place))
 
 
-def _state(folder: Path, files: ModelFiles) -> ModelState:
+def _state(folder: Path, files: ModelFiles, check: Callable[[], None]) -> ModelState:
     try:
-        check_folder(folder, files)
+        check()
     except WeightsError as error:
         return ModelState(folder, problem=str(error))
     names = files_in(folder, files)

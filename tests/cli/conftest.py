@@ -1,0 +1,3 @@
+"""Fixtures of other folders that commands are tested with."""
+
+from tests.weights.conftest import hub as hub
