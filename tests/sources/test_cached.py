@@ -25,11 +25,12 @@ from diffsegkit.errors import UsageError
 from diffsegkit.evaluation.memo import SharedSource
 from diffsegkit.mergers import IterativeKLMerger
 from diffsegkit.presets import part
-from diffsegkit.sources import AffinitySource, CachedSource
+from diffsegkit.sources import AffinitySource, CachedSource, StableDiffusionSource
 from diffsegkit.sources.stored_output import SCALE
 from diffsegkit.weights import ModelFiles
 from tests.golden.attention import GENERATORS, SIZES
 from tests.golden.test_parity import CASES
+from tests.sources.pipelines import make_pipeline
 from tests.sources.test_stored_output import everything
 
 
@@ -629,6 +630,28 @@ for _ in range(15):
     assert all(file.suffix == ".safetensors" for file in [*small, *large])
     assert len(large) == 12
     assert len(small) < 12
+
+
+def test_stable_diffusion(tmp_path, generator):
+    """The source it is made for: prompts, per-layer maps, weights in another dtype."""
+    folder = str(make_pipeline(tmp_path / "model", "sd1"))
+    source = StableDiffusionSource(folder, average=False)
+    cached = CachedSource(source, str(tmp_path / "cache"))
+    asked = []
+    source.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
+    images = torch.rand(2, 3, 64, 128, generator=generator)
+    for texts in (None, ["a cat", "a dog"]):
+        uncached, computed = source(images, prompts=texts), cached(images, prompts=texts)
+        assert same(computed, cached(images, prompts=texts))
+        for one, other in zip(computed.attention, uncached.attention, strict=True):
+            assert (one.grid, one.name, one.count) == (other.grid, other.name, other.count)
+            torch.testing.assert_close(one.probs, other.probs, rtol=2**-10, atol=1e-6)
+    assert asked == [2] * 4
+    cached.to(torch.bfloat16)
+    cached(images)
+    assert asked == [2] * 5
+    other = StableDiffusionSource(str(make_pipeline(tmp_path / "other", "sd1", seed=1)))
+    assert CachedSource(other, cached.dir).fingerprint() != cached.fingerprint()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
