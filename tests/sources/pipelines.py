@@ -42,11 +42,12 @@ _UNETS = {
         "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + _TEXT,
     },
 }  # fmt: skip
-# SSD-1B is SDXL with transformer layers taken out, block by block.
+# SSD-1B is SDXL with transformer layers taken out, block by block, and one residual block in the
+# middle, which diffusers names so.
 _UNETS["ssd1b"] = _UNETS["sdxl"] | {
     "transformer_layers_per_block": (1, (2, 2), (1, 1)),
     "reverse_transformer_layers_per_block": ((1, 1, 2), (2, 1, 1), 1),
-    "mid_block_type": None,
+    "mid_block_type": "UNetMidBlock2D",
 }
 
 
