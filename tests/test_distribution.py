@@ -21,8 +21,11 @@ def test_the_wheel(tmp_path):
         declared = archive.read(entry_points).decode()
     modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("diffsegkit/**/*.py")}
     packaged = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    labelmaps = ROOT.glob("diffsegkit/data/labelmaps/*")
-    data = {str(path.relative_to(ROOT)) for path in labelmaps} | {"diffsegkit/py.typed"}
+    files = [
+        *ROOT.glob("diffsegkit/data/labelmaps/*"),
+        *ROOT.glob("diffsegkit/sources/stable_diffusion/configs/*/*/*.json"),
+    ]
+    data = {str(path.relative_to(ROOT)) for path in files} | {"diffsegkit/py.typed"}
     assert packaged == modules | data
     assert "IterativeKLMerger = diffsegkit.mergers:IterativeKLMerger" in declared
     assert any(name.endswith("/licenses/LICENSE") for name in names)
