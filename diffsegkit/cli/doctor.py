@@ -99,7 +99,7 @@ def _weights(name: str, preset: Preset) -> str:
     state = model_state(files)
     if state.complete:
         return f"ready; its weights are complete ({readable_size(state.size)})."
-    if local_folder(files.model) is not None:
+    if state.folder.is_file() or local_folder(files.model) is not None:
         return f"its weights cannot be loaded. {state.problem}"
     if state.size == 0:
         return f"its weights are not here yet: `diffsegkit download {name}`."

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from diffsegkit.cli.arguments import named_preset
 from diffsegkit.cli.explain import explain
@@ -13,7 +12,7 @@ from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.interfaces import AttentionSource
 from diffsegkit.part_names import complete_part
 from diffsegkit.presets.preset import Part
-from diffsegkit.weights import ModelFiles, check_safetensors, download_model, model_state
+from diffsegkit.weights import ModelFiles, download_model, model_state
 from diffsegkit.weights.size import readable_size
 
 _USAGE = "diffsegkit download PRESET... [--source.model MODEL] [options]"
@@ -131,11 +130,6 @@ def _fetch(files: ModelFiles | None) -> str:
     """Fetch, and say where it is."""
     if files is None:
         return "needs no weights"
-    file = Path(files.model).expanduser()
-    if file.suffix == ".safetensors" and file.is_file():
-        check_safetensors(file)
-        size = readable_size(file.stat().st_size)
-        return f"nothing to fetch; {str(file)!r} is whole ({size})"
     before = model_state(files)
     state = download_model(files)
     done = "complete already" if before.complete else "fetched"

@@ -50,7 +50,7 @@ def download_model(files: ModelFiles) -> ModelState:
     state = model_state(files)
     if state.complete:
         return state
-    if local_folder(files.model) is not None:
+    if state.folder.is_file() or local_folder(files.model) is not None:
         raise WeightsError(state.problem)
     place = cached(files.model, files.revision)
     if not is_inside(place.revision):

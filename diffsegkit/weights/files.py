@@ -32,7 +32,7 @@ class ModelFiles:
     """A model, and what is needed of it.
 
     Args:
-        model: A hub id (``owner/name``), or a folder.
+        model: A hub id (``owner/name``), a folder, or a single ``.safetensors`` file.
         components: What is needed.
         revision: Branch, tag or commit on the hub.
         variant: Such as ``"fp16"``, for ``model.fp16.safetensors``; a component that has no

@@ -126,7 +126,8 @@ def test_a_local_copy(hub, download, tmp_path):
     write_weights(file, "a")
     status, out, _ = download("SD", "--source.model", file)
     assert status == 0
-    assert f"SD: nothing to fetch; {str(file)!r} is whole" in out
+    assert "SD: complete already: 1 file, " in out
+    assert out.endswith(f", in {file}\n")
     file.write_bytes(b"<html>")
     assert "is a web page" in download("SD", "--source.model", file)[2]
     status, _, err = download("SD", "--source.model", tmp_path / "nowhere")
