@@ -3,7 +3,7 @@
 from importlib.resources import files as resources
 from pathlib import Path
 
-from diffsegkit.errors import WeightsError
+from diffsegkit.errors import DownloadError, WeightsError
 from diffsegkit.weights import ComponentFiles, ModelFiles, check_folder, find_model
 
 _VOCABULARY = ComponentFiles(
@@ -58,6 +58,7 @@ def find_configurations(config: str) -> Path:
         return folder
     try:
         return find_model(ModelFiles(config, (*_NEEDED, *_EXTRAS)))
-    except WeightsError as error:
+    except (DownloadError, WeightsError) as error:
+        # The advice is for another option.
         message = str(error).replace("--source.model", "--source.config")
-        raise WeightsError(message) from error
+        raise type(error)(message) from error
