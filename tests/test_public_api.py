@@ -127,6 +127,9 @@ API = {
     "diffsegkit.presets": {
         "AFFINITY": None,
         "DIFFSEG": None,
+        "DIFFSEG_DINOV2B": None,
+        "DIFFSEG_DINOV2S": None,
+        "DIFFSEG_DINOV3S": None,
         "Preset": None,
         "part": "class_path, **init_args",
     },

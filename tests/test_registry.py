@@ -29,7 +29,9 @@ def test_what_comes_with_the_package():
     assert diffsegkit.list_components("sources") == ["AffinitySource", "VisionTransformerSource"]
     assert diffsegkit.list_components("mergers") == ["IterativeKLMerger", "KMeansMerger"]
     assert diffsegkit.list_components("segmenters") == ["Felzenszwalb", "OneSegment", "SLIC"]
-    assert diffsegkit.list_components("presets") == ["affinity", "diffseg"]
+    assert diffsegkit.list_components("presets") == [
+        "affinity", "diffseg", "diffseg-dinov2b", "diffseg-dinov2s", "diffseg-dinov3s",
+    ]  # fmt: skip
     assert "ArgmaxAssigner" in diffsegkit.list_components()
 
 

@@ -3,5 +3,18 @@
 from diffsegkit.presets.affinity import AFFINITY
 from diffsegkit.presets.diffseg import DIFFSEG
 from diffsegkit.presets.preset import Preset, part
+from diffsegkit.presets.vision_transformers import (
+    DIFFSEG_DINOV2B,
+    DIFFSEG_DINOV2S,
+    DIFFSEG_DINOV3S,
+)
 
-__all__ = ["AFFINITY", "DIFFSEG", "Preset", "part"]
+__all__ = [
+    "AFFINITY",
+    "DIFFSEG",
+    "DIFFSEG_DINOV2B",
+    "DIFFSEG_DINOV2S",
+    "DIFFSEG_DINOV3S",
+    "Preset",
+    "part",
+]

@@ -7,27 +7,39 @@ import yaml
 
 from tests.data import layouts
 from tests.evaluation.tiny import QUIET, results, run
+from tests.sources.tiny_transformers import build, save
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONFIGS = sorted(EXPERIMENTS.glob("*/*.yaml"))
 SIDES = "[64, 32, 16, 8]"
 
 
-def overrides(config, content, root):
-    """Tiny data in place of the data set, and a tiny source in place of Stable Diffusion."""
+@pytest.fixture(scope="session")
+def tiny_dinov2(tmp_path_factory):
+    """As many layers as DINOv2 small, and nothing else of it."""
+    return save(build("dinov2", num_hidden_layers=12), tmp_path_factory.mktemp("dinov2"))
+
+
+def overrides(config, content, root, tiny_dinov2):
+    """Tiny data in place of the data set, tiny sources in place of Stable Diffusion and DINOv2."""
     name = "coco_stuff27" if config.parent.name == "sweeps" else config.parent.name
     made = getattr(layouts, name)(root)
     if name == "folder":
         where = ["--data.images", made / "images", "--data.labels", made / "labels"]
     else:
         where = ["--data.root", made, "--data.limit", 2]
-    if content.get("preset") == "diffseg":
+    sides = None
+    if content.get("preset") == "diffseg-dinov2s":
+        where += ["--source.model", tiny_dinov2]
+    elif content.get("preset") == "diffseg":
         where += ["--source", "tests.evaluation.tiny.TinySource"]
         sides = "--source.sides"
     else:
         sides = "--source.cells"
     if "segmenter" not in content:
-        where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]", "--image-size", 64]
+        where += ["--image-size", 64]
+        if sides:
+            where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]"]
     if "data" in content and content["data"]["init_args"].get("crop"):
         where += ["--data.crop", 64]
     if "anchors" in config.stem or "mergers" in config.stem:
@@ -42,7 +54,7 @@ def test_all_are_here():
     }
     assert len(folders) == 10
     methods = {path.stem for path in (EXPERIMENTS / "bsds500").glob("*.yaml")}
-    assert len(methods) == 8
+    assert len(methods) == 9
     for folder in folders:
         assert {path.stem for path in (EXPERIMENTS / folder).glob("*.yaml")} == methods, folder
 
@@ -50,10 +62,12 @@ def test_all_are_here():
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS]
 )
-def test_runs_from_end_to_end(config, own_process):
+def test_runs_from_end_to_end(config, own_process, tiny_dinov2):
     content = yaml.safe_load(config.read_text())
     command = "sweep" if config.parent.name == "sweeps" else "test"
-    status = run(command, config, *overrides(config, content, own_process / "data"), *QUIET)
+    status = run(
+        command, config, *overrides(config, content, own_process / "data", tiny_dinov2), *QUIET
+    )
     assert status == 0
     found = results(own_process / "outputs" / config.parent.name / config.stem)
     expected = list(content.get("sweep", [config.stem]))
