@@ -11,10 +11,18 @@ from diffsegkit.presets.stable_diffusion import (
     DIFFSEG_SSD1B,
     KMEANS_C_SD14,
 )
+from diffsegkit.presets.vision_transformers import (
+    DIFFSEG_DINOV2B,
+    DIFFSEG_DINOV2S,
+    DIFFSEG_DINOV3S,
+)
 
 __all__ = [
     "AFFINITY",
     "DIFFSEG",
+    "DIFFSEG_DINOV2B",
+    "DIFFSEG_DINOV2S",
+    "DIFFSEG_DINOV3S",
     "DIFFSEG_SD14",
     "DIFFSEG_SD14_CITYSCAPES",
     "DIFFSEG_SD21",

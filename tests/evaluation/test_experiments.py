@@ -8,6 +8,7 @@ import yaml
 from tests.data import layouts
 from tests.evaluation.tiny import QUIET, results, run
 from tests.sources.pipelines import make_pipeline
+from tests.sources.tiny_transformers import build, save
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONFIGS = sorted(EXPERIMENTS.glob("*/*.yaml"))
@@ -15,24 +16,34 @@ PAPERS = ("cityscapes27", "coco_stuff27")
 SIDES = "[64, 32, 16, 8]"
 
 
-def overrides(config, content, root):
-    """Tiny data in place of the data set, and tiny weights or a tiny source for Stable Diffusion."""
+@pytest.fixture(scope="session")
+def tiny_dinov2(tmp_path_factory):
+    """As many layers as DINOv2 small, and nothing else of it."""
+    return save(build("dinov2", num_hidden_layers=12), tmp_path_factory.mktemp("dinov2"))
+
+
+def overrides(config, content, root, tiny_dinov2):
+    """Tiny data in place of the data set, tiny weights or a tiny source for the real models."""
     name = "coco_stuff27" if config.parent.name == "sweeps" else config.parent.name
     made = getattr(layouts, name)(root)
     if name == "folder":
         where = ["--data.images", made / "images", "--data.labels", made / "labels"]
     else:
         where = ["--data.root", made, "--data.limit", 2]
-    preset = content.get("preset", "")
-    if "sd14" in preset and name == config.parent.name:
-        model = make_pipeline(root / "model", "sd1")
-        where += ["--source.model", model, "--image-size", 64]
-    elif "segmenter" not in content:
+    preset, sides = content.get("preset", ""), None
+    if preset == "diffseg-dinov2s":
+        where += ["--source.model", tiny_dinov2]
+    elif "sd14" in preset and name == config.parent.name:
+        where += ["--source.model", make_pipeline(root / "model", "sd1")]
+    elif "sd14" in preset:
+        where += ["--source", "tests.evaluation.tiny.TinySource"]
+        sides = "--source.sides"
+    else:
         sides = "--source.cells"
-        if "sd14" in preset:
-            where += ["--source", "tests.evaluation.tiny.TinySource"]
-            sides = "--source.sides"
-        where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]", "--image-size", 64]
+    if "segmenter" not in content:
+        where += ["--image-size", 64]
+        if sides:
+            where += [sides, SIDES if "aggregation" in config.stem else "[16, 8]"]
     if "data" in content and content["data"]["init_args"].get("crop"):
         where += ["--data.crop", 64]
     if "anchors" in config.stem or "mergers" in config.stem:
@@ -47,7 +58,7 @@ def test_all_are_here():
     }
     assert len(folders) == 10
     methods = {path.stem for path in (EXPERIMENTS / "bsds500").glob("*.yaml")}
-    assert len(methods) == 8
+    assert len(methods) == 9
     for folder in folders:
         # The paper has its K-means baselines on these two.
         papers = {"kmeans_c_sd14", "kmeans_s_sd14"} if folder in PAPERS else set()
@@ -58,10 +69,12 @@ def test_all_are_here():
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=[f"{path.parent.name}/{path.stem}" for path in CONFIGS]
 )
-def test_runs_from_end_to_end(config, own_process):
+def test_runs_from_end_to_end(config, own_process, tiny_dinov2):
     content = yaml.safe_load(config.read_text())
     command = "sweep" if config.parent.name == "sweeps" else "test"
-    status = run(command, config, *overrides(config, content, own_process / "data"), *QUIET)
+    status = run(
+        command, config, *overrides(config, content, own_process / "data", tiny_dinov2), *QUIET
+    )
     assert status == 0
     found = results(own_process / "outputs" / config.parent.name / config.stem)
     expected = list(content.get("sweep", [config.stem]))

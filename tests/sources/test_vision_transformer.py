@@ -1,10 +1,8 @@
 """Attention of vision transformers against softmax of their own projections in float64."""
 
 import json
-import os
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from diffsegkit import Segmenter
 from diffsegkit.errors import ComponentError, WeightsError
 from diffsegkit.sources import VisionTransformerSource, transformer_capture
 from diffsegkit.sources.transformer_capture import IMPLEMENTATION, capture_attention
+from tests.sources.shared_models import shared_model
 from tests.sources.tiny_transformers import build, projections, save, tower
 
 FAMILIES = [
@@ -591,19 +590,10 @@ def test_in_a_segmenter(models, photo):
     assert half.proposals.maps.dtype == torch.float32
 
 
-def real_model():
-    """The one that not everybody has."""
-    default = Path(__file__).parents[3] / "shared"
-    folder = Path(os.environ.get("DIFFSEGKIT_SHARED", default)) / "models" / "dinov2-small"
-    if not folder.is_dir():
-        pytest.skip(f"needs {folder}; set DIFFSEGKIT_SHARED to the folder that holds it")
-    return folder
-
-
 def test_real_weights_give_what_the_eager_model_gives():
     from skimage.data import chelsea
 
-    folder = real_model()
+    folder = shared_model("dinov2-small")
     image = torch.from_numpy(chelsea()[:280, :392]).permute(2, 0, 1)[None] / 255
     [attention] = VisionTransformerSource(str(folder), layers=(-1,))(image).attention
     assert attention.grid == (20, 28)
