@@ -41,7 +41,7 @@ _COMMON: dict[str, Any] = {
 DIFFSEG_DINOV2S = Preset(
     summary="Keys of DINOv2 small in place of Stable Diffusion; ours, tuned on 104 photos.",
     source=_source("facebook/dinov2-small"),
-    merger=_merger(0.26),
+    merger=_merger(0.25),
     **_COMMON,
 )
 
@@ -49,7 +49,7 @@ DIFFSEG_DINOV2S = Preset(
 DIFFSEG_DINOV2B = Preset(
     summary="As diffseg-dinov2s, with DINOv2 base; its threshold is the small one's, untuned.",
     source=_source("facebook/dinov2-base"),
-    merger=_merger(0.26),
+    merger=_merger(0.25),
     **_COMMON,
 )
 
@@ -58,6 +58,6 @@ DIFFSEG_DINOV2B = Preset(
 DIFFSEG_DINOV3S = Preset(
     summary="As diffseg-dinov2s, with DINOv3 small (gated on the hub); untuned.",
     source=_source("facebook/dinov3-vits16-pretrain-lvd1689m"),
-    merger=_merger(0.26),
+    merger=_merger(0.25),
     **_COMMON | {"image_size": 512},
 )
