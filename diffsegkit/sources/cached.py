@@ -42,9 +42,10 @@ class CachedSource(AttentionSource):
     no part of it, so what a GPU computed serves a CPU too.
 
     Attention is stored in float16, times 2**15, and comes back in float32 with rows that sum to 1:
-    an entry is off by at most a thousandth of itself (down to 2e-9), and label maps agree with
-    uncached ones on 99.9 % of the pixels or more. What is computed is rounded in the same way, so
-    results do not depend on what was there. Features, cross-attention, proposals and the source's
+    an entry is off by at most a thousandth of itself (down to 2e-9). At the presets' settings label
+    maps agree with uncached ones on 99.9 % of the pixels or more (99.99 % on most photos); with
+    hundreds of segments of nearly equal maps it can be less. What is computed is rounded in the
+    same way, so results do not depend on what was there. Features, cross-attention, proposals and the source's
     own images come back as they were. An image of Stable Diffusion takes 34 MiB if layers of one
     grid are averaged.
 
@@ -104,9 +105,9 @@ class CachedSource(AttentionSource):
             What the source gives, its attention rounded to float16; attention is float32, and
             has no gradient.
         """
-        if prompts is not None and len(prompts) != len(images):
+        if prompts is not None and (isinstance(prompts, str) or len(prompts) != len(images)):
             raise ValueError(
-                f"Expected one prompt for each of {len(images)} images, but got {len(prompts)}."
+                f"Expected one prompt for each of {len(images)} images, but got {prompts!r}."
             )
         fingerprint = _fingerprint(self.source)
         keys = self._keys(images, prompts, fingerprint)

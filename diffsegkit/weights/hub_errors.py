@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from diffsegkit.errors import DiffSegKitError, DownloadError
 from diffsegkit.weights.cache import cache_folder
@@ -27,12 +28,20 @@ def hub_errors(files: ModelFiles) -> Iterator[None]:
 
     # The base of httpx or httpx2, whichever this version uses.
     http_error = errors.HfHubHTTPError.__bases__[0]
+    sentence = _no_folder(files.model)
     try:
         yield
     except DiffSegKitError:
         raise
     except (OSError, http_error, json.JSONDecodeError, errors.HFValidationError) as error:
-        raise DownloadError(_sentence(files, error)) from error
+        raise DownloadError(sentence + _sentence(files, error)) from error
+
+
+def _no_folder(model: str) -> str:
+    """What to say first where a folder may be meant: its parent is one."""
+    parent = Path(model).parent
+    meant = "/" in model and parent.is_dir() and str(parent) != "."
+    return f"There is no folder {model!r} here, so it was taken for an id on the hub. " * meant
 
 
 def _sentence(files: ModelFiles, error: BaseException) -> str:

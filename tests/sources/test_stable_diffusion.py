@@ -1,11 +1,14 @@
 """Stable Diffusion's attention against diffusers' own pipelines and float64 by hand."""
 
+import copy
 import json
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -381,6 +385,7 @@ def test_image_size_resizes_to_whole_cells(pipelines):
     [
         (torch.zeros(1, 3, 100, 128), "multiples of 8 pixels .better of 64,.* but got 100x128"),
         (torch.zeros(3, 64, 64), r"shape \(B, 3, H, W\), but got \(3, 64, 64\)"),
+        (torch.zeros(1, 3, 64, 64).byte(), "in floating point, in .0, 1., but got torch.uint8"),
         (torch.zeros(1, 1, 64, 64), r"shape \(B, 3, H, W\), but got \(1, 1, 64, 64\)"),
     ],
 )
@@ -397,7 +402,10 @@ def test_one_prompt_per_image(sd1):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timestep": 1000}, "`timestep` from 0 to 999, but got 1000"),
+        ({"timestep": 1000}, "`timestep` to be a whole number from 0 to 999, but got 1000"),
+        ({"timestep": 300.5}, "whole number from 0 to 999, but got 300.5"),
+        ({"layers": [64, "nope"]}, "but 'nope' selects none"),
+        ({"device": "cuda:99"}, "`device` to be one that can be used here, but got 'cuda:99'"),
         ({"latent": "mode"}, "'mean' or 'sample', but got 'mode'"),
         ({"layers": []}, "`layers` to be a list"),
         ({"layers": "up"}, "`layers` to be a list"),
@@ -409,6 +417,25 @@ def test_one_prompt_per_image(sd1):
 def test_wrong_options_are_told(pipelines, options, message):
     with pytest.raises(ValueError, match=message):
         StableDiffusionSource(str(pipelines["sd1"]), **options)
+
+
+def test_threads_that_share_a_source_do_not_mix(pipelines):
+    source = StableDiffusionSource(str(pipelines["sd1"]))
+    own = dict(source.unet.attn_processors)
+    images = [photos(1, 64, 64, seed) for seed in range(4)]
+    alone = [source(image).attention[0].probs for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found.attention[0].probs for found in pool.map(source, images * 3)]
+    for index, probs in enumerate(together):
+        torch.testing.assert_close(probs, alone[index % 4], atol=1e-6, rtol=1e-4)
+    assert source.unet.attn_processors == own
+
+
+def test_copies_and_pickles_run(sd1):
+    images = photos(1, 64, 64)
+    expected = sd1(images).attention[0].probs
+    for copied in (copy.deepcopy(sd1), pickle.loads(pickle.dumps(sd1))):
+        assert torch.equal(copied(images).attention[0].probs, expected)
 
 
 # Half precision
@@ -461,7 +488,7 @@ def test_an_overflow_names_the_layer(pipelines):
 def test_an_overflow_of_the_encoder_is_told(pipelines):
     source = StableDiffusionSource(str(pipelines["sd1"]))
     source.vae.quant_conv.bias.data[0] = torch.nan
-    with pytest.raises(ValueError, match=r"The latent is not finite: the VAE overflows in torch.f"):
+    with pytest.raises(ValueError, match="The latent is not finite: the VAE overflows in float16"):
         source(photos(1, 64, 64))
 
 
@@ -584,7 +611,9 @@ def test_a_tensor_of_another_shape_is_told(copied):
 
 def test_another_kind_of_model_is_told(copied):
     change_json(copied / "unet" / "config.json", _class_name="SD3Transformer2DModel")
-    with pytest.raises(WeightsError, match=r"a UNet2DConditionModel.* a SD3Transformer2DModel"):
+    with pytest.raises(
+        WeightsError, match=r"the class UNet2DConditionModel.* it describes 'SD3Transformer2DModel'"
+    ):
         StableDiffusionSource(str(copied))
 
 
@@ -592,6 +621,31 @@ def replace_unet(folder, **changes):
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
     config = {**unet.config, **changes}
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+
+
+@pytest.mark.parametrize("content", ["[]", "3"])
+def test_a_configuration_that_is_none_is_told(copied, content):
+    (copied / "unet" / "config.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"unet/config\.json"):
+        StableDiffusionSource(str(copied))
+
+
+@pytest.mark.parametrize("scaling", ["x", 0, None])
+def test_a_scaling_factor_that_is_none_is_told(copied, scaling):
+    change_json(copied / "vae" / "config.json", scaling_factor=scaling)
+    with pytest.raises(WeightsError, match="scaling_factor above 0"):
+        StableDiffusionSource(str(copied))
+
+
+def test_a_schedule_too_short_is_told(copied):
+    change_json(copied / "scheduler" / "scheduler_config.json", num_train_timesteps=10)
+    with pytest.raises(ValueError, match="`timestep` below 10"):
+        StableDiffusionSource(str(copied), noise=True)
+
+
+def test_a_folder_that_is_not_the_models_is_left_alone(copied):
+    (copied / "text_encoder_2").mkdir()
+    StableDiffusionSource(str(copied))
 
 
 def test_inpainting_is_told(copied):
@@ -649,6 +703,30 @@ def test_fingerprint_tells_weights_and_options_apart(pipelines, tmp_path):
     assert len({first, *others}) == len(options) + 2
     source = StableDiffusionSource(str(pipelines["sd1"]))
     assert source.half().fingerprint() != first
+
+
+def test_fingerprint_sees_what_is_put_into_the_model(pipelines):
+    source = StableDiffusionSource(str(pipelines["sd1"]))
+    first = source.fingerprint()
+    assert source.fingerprint() == first
+    source.unet.conv_in.weight.data.mul_(2)  # as adapters are merged
+    assert source.fingerprint() not in ("", first)
+    source.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.4, b2=1.6)
+    assert source.fingerprint() == ""
+    source.unet.disable_freeu()
+    assert source.fingerprint() != ""
+
+    class Own(AttnProcessor2_0):
+        pass
+
+    source.unet.mid_block.attentions[0].transformer_blocks[0].attn2.set_processor(Own())
+    assert source.fingerprint() == ""
+
+
+def test_fingerprint_sees_the_noise_schedule(copied):
+    first = StableDiffusionSource(str(copied), noise=True).fingerprint()
+    change_json(copied / "scheduler" / "scheduler_config.json", beta_end=0.02)
+    assert StableDiffusionSource(str(copied), noise=True).fingerprint() != first
 
 
 # Memory

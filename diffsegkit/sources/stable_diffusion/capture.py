@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -83,8 +85,9 @@ class Recorder:
         for layer, whole in zip(self._finite, finite, strict=True):
             if not whole:
                 raise ValueError(
-                    f"The attention of {layer!r} is not finite: the model overflows in this dtype; "
-                    "compute in float32 or bfloat16 (--dtype, or the source's `dtype`)."
+                    f"The attention of {layer!r} is not finite: the model overflows in float16 (then "
+                    "compute in float32 or bfloat16, with --dtype or the source's `dtype`), or its "
+                    "weights are damaged."
                 )
         grid_of = {self._name_of[layer]: grid for layer, grid in self._grids.items()}
         return [
@@ -100,7 +103,8 @@ def capturing(
     """Record layers while the UNet runs inside the block, and end the block with the last one.
 
     Each layer's own processor still computes the layer's output, so that nothing else changes.
-    Afterwards, whatever happens, the layers have their own processors again.
+    Afterwards, whatever happens, the layers have their own processors again. Threads that share a
+    UNet wait for each other.
 
     Args:
         unet: The UNet.
@@ -108,16 +112,27 @@ def capturing(
         layers: Which layers.
     """
     modules = {name: unet.get_submodule(name) for name in layers}
-    own = {name: attn.processor for name, attn in modules.items()}
-    try:
-        for name, attn in modules.items():
-            attn.set_processor(_Recording(own[name], name, recorder))
-        yield
-    except EnoughError:
-        pass
-    finally:
-        for name, attn in modules.items():
-            attn.set_processor(own[name])
+    with _lock_of(unet):
+        own = {name: attn.processor for name, attn in modules.items()}
+        try:
+            for name, attn in modules.items():
+                attn.set_processor(_Recording(own[name], name, recorder))
+            yield
+        except EnoughError:
+            pass
+        finally:
+            for name, attn in modules.items():
+                attn.set_processor(own[name])
+
+
+# Beside the UNets, because a lock can be neither copied nor pickled with its model.
+_locks: WeakKeyDictionary[object, Lock] = WeakKeyDictionary()
+_locks_lock = Lock()
+
+
+def _lock_of(unet: object) -> Lock:
+    with _locks_lock:
+        return _locks.setdefault(unet, Lock())
 
 
 class _Recording:

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from diffsegkit.errors import DiffSegKitError, WeightsError
 from diffsegkit.sources.stable_diffusion.text import HubTokenizer, TextEncoder
 from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
-from diffsegkit.weights import ModelFiles, find_variant
+from diffsegkit.weights import ModelFiles, files_in, find_variant
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 """The text encoders a model may have, and their classes."""
@@ -61,12 +61,16 @@ class FolderCheckpoint(Checkpoint):
         self._files = files
         for name, expected in _EXPECTED.items():
             path = folder / name / "config.json"
-            found = json.loads(path.read_text()).get("_class_name", expected)
+            content = json.loads(path.read_text())
+            found = content.get("_class_name", expected) if isinstance(content, dict) else content
             if found != expected:
                 raise WeightsError(
-                    f"Expected {str(path)!r} to describe a {expected}, as Stable Diffusion 1.x, "
-                    f"2.x and XL have it, but it describes a {found}."
+                    f"Expected {str(path)!r} to describe the class {expected}, as Stable Diffusion "
+                    f"1.x, 2.x and XL have it, but it describes {found!r}."
                 )
+        # A folder that model_index.json does not list is not the model's.
+        folders = {name.partition("/")[0] for name in files_in(folder, files)}
+        self._text_encoders = [name for name in TEXT_ENCODERS if name in folders]
 
     def vae_encoder(self, dtype: torch.dtype) -> VAEEncoder:
         """The encoder of the autoencoder; the decoder's weights are not read.
@@ -88,15 +92,14 @@ class FolderCheckpoint(Checkpoint):
     def text_encoders(self) -> list[TextEncoder]:
         """One text encoder, or SDXL's two."""
         encoders = []
-        for name, model_class in TEXT_ENCODERS.items():
-            if (self.folder / name).is_dir():
-                subfolder = name.replace("text_encoder", "tokenizer")
-                with reading(self.folder / subfolder):
-                    tokenizer = CLIPTokenizer.from_pretrained(
-                        self.folder, subfolder=subfolder, local_files_only=True
-                    )
-                model = self._load(model_class, name, torch.float32)
-                encoders.append(TextEncoder(HubTokenizer(tokenizer), model))
+        for name in self._text_encoders:
+            subfolder = name.replace("text_encoder", "tokenizer")
+            with reading(self.folder / subfolder):
+                tokenizer = CLIPTokenizer.from_pretrained(
+                    self.folder, subfolder=subfolder, local_files_only=True
+                )
+            model = self._load(TEXT_ENCODERS[name], name, torch.float32)
+            encoders.append(TextEncoder(HubTokenizer(tokenizer), model))
         return encoders
 
     def noise_schedule(self) -> DDPMScheduler:
@@ -162,6 +165,9 @@ def reading(path: Path) -> Iterator[None]:
     # The libraries raise OSError, ValueError, KeyError, RuntimeError and safetensors' own.
     except Exception as error:
         reason = " ".join(str(error).split())
+        if "ignore_mismatched_sizes" in reason:
+            # The libraries' advice is about their own arguments.
+            reason = "the tensors have other shapes than its config.json describes"
         raise WeightsError(
             f"{str(path)!r} cannot be read as a part of Stable Diffusion: {reason[:300]}; fetch it "
             "again, or name another model."

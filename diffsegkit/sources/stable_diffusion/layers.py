@@ -39,6 +39,23 @@ def self_attention_layers(unet: UNet2DConditionModel) -> dict[str, int]:
     }
 
 
+def is_plain(unet: UNet2DConditionModel) -> bool:
+    """Whether a UNet computes what its weights and configuration say, and nothing else.
+
+    Args:
+        unet: The UNet.
+
+    Returns:
+        False with adapters (LoRA), FreeU, or attention processors that are not diffusers' own.
+    """
+    library = "diffusers.models.attention_processor"
+    own = all(type(each).__module__ == library for each in unet.attn_processors.values())
+    # What enable_freeu() sets on each block of the way up.
+    freeu = any(getattr(block, "s1", None) for block in unet.up_blocks)
+    adapters = any(hasattr(module, "lora_A") for module in unet.modules())
+    return own and not freeu and not adapters
+
+
 def layer_grids(layers: Mapping[str, int], latent_grid: Grid) -> dict[str, Grid]:
     """The grid of each layer for a latent of a size.
 

@@ -18,6 +18,7 @@ from diffsegkit.images.geometry import input_size, resize_image
 from diffsegkit.interfaces import AttentionSource, SourceOutput
 from diffsegkit.sources.stable_diffusion.capture import Recorder, capturing
 from diffsegkit.sources.stable_diffusion.layers import (
+    is_plain,
     layer_grids,
     select_layers,
     self_attention_layers,
@@ -123,7 +124,7 @@ class StableDiffusionSource(AttentionSource):
         self.image_size = image_size
         self.seed = seed
         self.dtype = dtype
-        target = torch.device(device or "cpu")
+        target = _usable(device or "cpu")
         wanted = self.default_dtype(target) or torch.float32
         self._checkpoint = _open(self.weights(model, revision, variant, noise=noise), config)
         self._text_encoders: list[TextEncoder] | None = None
@@ -142,12 +143,21 @@ class StableDiffusionSource(AttentionSource):
         self.unet = self._checkpoint.unet(wanted)
         _check_networks(self.vae, self.unet, self._embeddings, self._pooled)
         self._schedule = self._checkpoint.noise_schedule() if noise else None
+        if self._schedule is not None and timestep >= len(self._schedule.alphas_cumprod):
+            raise ValueError(
+                f"Expected argument `timestep` below {len(self._schedule.alphas_cumprod)}, the "
+                f"number of steps of this model's noise schedule, but got {timestep}."
+            )
         self._latent_span = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._spans = self_attention_layers(self.unet)
         self.size_multiple = self._latent_span * max(
             2 ** (len(self.unet.config.down_block_types) - 1), *self._spans.values()
         )
         self._digest = WeightsDigest()
+        # Resolutions depend on the image; a name that selects nothing is wrong whatever comes.
+        names = [each for each in self.layers or () if not str(each).isdecimal()]
+        square = layer_grids(self._spans, (max(self._spans.values()),) * 2)
+        select_layers(square, names or None)
         self.to(target)
 
     @property
@@ -173,11 +183,12 @@ class StableDiffusionSource(AttentionSource):
             ValueError: If the size is not a multiple, there is not one prompt per image, or the
                 model overflows in its dtype; the message names the layer.
         """
+        _check_images(images, prompts)
         if self.image_size is not None:
             size = (images.shape[2], images.shape[3])
             wanted = input_size(size, self.image_size, "fit", self.size_multiple)
             images = torch.stack([resize_image(image, wanted, False) for image in images])
-        self._check_images(images, prompts)
+        self._check_size(images.shape[2], images.shape[3])
         latents = self._latents(images.to(self.unet.device))
         grids = layer_grids(self._spans, (latents.shape[2], latents.shape[3]))
         selected = select_layers(grids, self.layers)
@@ -239,9 +250,14 @@ class StableDiffusionSource(AttentionSource):
     def fingerprint(self) -> str:
         """The weights as they are in memory, what they are built into, and every option.
 
-        Neither the folder nor the device is part of it.
+        Neither the folder nor the device is part of it. It is empty, so that nothing is cached,
+        where something else has been put into the UNet: adapters, FreeU, or processors of others.
         """
+        if not is_plain(self.unet):
+            return ""
         networks = [_identity(self.vae.config), _identity(self.unet.config)]
+        if self._schedule is not None:
+            networks.append(_identity(self._schedule.config))
         content = json.dumps([self._digest(self), *networks, self.extra_repr()], default=str)
         return f"StableDiffusionSource-1({hashlib.sha256(content.encode()).hexdigest()})"
 
@@ -253,22 +269,13 @@ class StableDiffusionSource(AttentionSource):
             f"image_size={self.image_size}, seed={self.seed}"
         )
 
-    def _check_images(self, images: Tensor, prompts: Sequence[str] | None) -> None:
-        if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-            raise ValueError(
-                f"Expected images of shape (B, 3, H, W), but got {tuple(images.shape)}."
-            )
-        height, width = images.shape[2:]
+    def _check_size(self, height: int, width: int) -> None:
         if height % self._latent_span or width % self._latent_span or 0 in (height, width):
             raise ValueError(
                 f"Expected height and width to be multiples of {self._latent_span} pixels (better "
                 f"of {self.size_multiple}, so that every level of the UNet has whole cells), but "
                 f"got {height}x{width}; a Segmenter resizes to that, and so does the argument "
                 "`image_size`."
-            )
-        if prompts is not None and (isinstance(prompts, str) or len(prompts) != len(images)):
-            raise ValueError(
-                f"Expected one prompt for each of {len(images)} images, but got {prompts!r}."
             )
 
     def _latents(self, images: Tensor) -> Tensor:
@@ -292,8 +299,8 @@ class StableDiffusionSource(AttentionSource):
             latents = self._schedule.add_noise(latents, noise, timesteps)
         if not torch.isfinite(latents).all():
             raise ValueError(
-                f"The latent is not finite: the VAE overflows in {self.vae.dtype}; compute in "
-                "float32 or bfloat16 (--dtype, or the source's `dtype`)."
+                "The latent is not finite: the VAE overflows in float16 (then compute in float32 or "
+                "bfloat16, with --dtype or the source's `dtype`), or its weights are damaged."
             )
         return latents.to(self._embeddings.dtype)
 
@@ -328,6 +335,20 @@ class StableDiffusionSource(AttentionSource):
         return encode(prompts, self._text_encoders)
 
 
+def _check_images(images: Tensor, prompts: Sequence[str] | None) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise ValueError(f"Expected images of shape (B, 3, H, W), but got {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise ValueError(f"Expected images in floating point, in [0, 1], but got {images.dtype}.")
+    if prompts is None:
+        return
+    texts = not isinstance(prompts, str) and all(isinstance(text, str) for text in prompts)
+    if not texts or len(prompts) != len(images):
+        raise ValueError(
+            f"Expected one prompt for each of {len(images)} images, but got {prompts!r}."
+        )
+
+
 def _check_options(
     timestep: int,
     latent: str,
@@ -335,8 +356,11 @@ def _check_options(
     image_size: int | None,
     dtype: str,
 ) -> None:
-    if not 0 <= timestep < 1000:
-        raise ValueError(f"Expected argument `timestep` from 0 to 999, but got {timestep}.")
+    whole = isinstance(timestep, int) and not isinstance(timestep, bool)
+    if not whole or not 0 <= timestep < 1000:
+        raise ValueError(
+            f"Expected argument `timestep` to be a whole number from 0 to 999, but got {timestep}."
+        )
     if latent not in ("mean", "sample"):
         raise ValueError(
             f"Expected argument `latent` to be 'mean' or 'sample', but got {latent!r}."
@@ -352,6 +376,17 @@ def _check_options(
         raise ValueError(
             f"Expected argument `dtype` to be one of {get_args(DType)}, but got {dtype!r}."
         )
+
+
+def _usable(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    # Which error an absent device raises depends on how torch was built.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"Expected argument `device` to be one that can be used here, but got {device!r}; "
+            "`diffsegkit doctor` lists them."
+        ) from error
 
 
 def _open(files: ModelFiles, config: str | None) -> Checkpoint:
@@ -384,6 +419,12 @@ def _check_networks(
         raise WeightsError(
             f"Expected a UNet that takes the {latent} channels of its VAE's latent, but this one "
             f"takes {taken}; models for inpainting, depth or upscaling are not supported."
+        )
+    scaling = vae.config.scaling_factor
+    if not isinstance(scaling, (int, float)) or not scaling > 0:
+        raise WeightsError(
+            "Expected the VAE's config.json to have a scaling_factor above 0, such as 0.18215, but "
+            f"got {scaling!r}."
         )
     if unet.config.cross_attention_dim != embeddings.shape[-1]:
         raise WeightsError(
