@@ -4,7 +4,6 @@ from typing import Any
 
 from diffsegkit.presets.preset import Part, Preset, part
 
-
 # All numbers are ours, chosen on half of 100 COCO photos and half of BSDS500 val (those with even
 # numbers); experiments/README.md has what they give, and experiments/sweeps/dinov2s_attention.yaml
 # what others give.
