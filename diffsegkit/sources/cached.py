@@ -45,9 +45,9 @@ class CachedSource(AttentionSource):
     an entry is off by at most a thousandth of itself (down to 2e-9). At the presets' settings label
     maps agree with uncached ones on 99.9 % of the pixels or more (99.99 % on most photos); with
     hundreds of segments of nearly equal maps it can be less. What is computed is rounded in the
-    same way, so results do not depend on what was there. Features, cross-attention, proposals and the source's
-    own images come back as they were. An image of Stable Diffusion takes 34 MiB if layers of one
-    grid are averaged.
+    same way, so results do not depend on what was there. Features, cross-attention, proposals and
+    the source's own images come back as they were. An image of Stable Diffusion takes 34 MiB if
+    layers of one grid are averaged.
 
     When the files outgrow ``max_gib``, those not used for longest go. Several processes may share
     the folder. A damaged file costs a warning and is computed again; if nothing can be written any

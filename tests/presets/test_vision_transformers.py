@@ -45,10 +45,10 @@ def test_a_cat_is_a_few_segments():
 
     [segmentation] = real_segmenter()(chelsea())
     assert 2 <= segmentation.num_segments <= 6
-    # Both eyes are of one segment, and the background is of another.
+    # Both eyes are of one segment, and what is left and right of the head is not.
     labels = segmentation.labels
     assert labels[95, 155] == labels[115, 315]
-    assert labels[95, 155] != labels[60, 20]
+    assert labels[95, 155] not in (labels[60, 20], labels[100, 430])
 
 
 @pytest.mark.slow

@@ -85,9 +85,9 @@ class Recorder:
         for layer, whole in zip(self._finite, finite, strict=True):
             if not whole:
                 raise ValueError(
-                    f"The attention of {layer!r} is not finite: the model overflows in float16 (then "
-                    "compute in float32 or bfloat16, with --dtype or the source's `dtype`), or its "
-                    "weights are damaged."
+                    f"The attention of {layer!r} is not finite: the model overflows in float16 "
+                    "(then compute in float32 or bfloat16, with --dtype or the source's `dtype`), "
+                    "or its weights are damaged."
                 )
         grid_of = {self._name_of[layer]: grid for layer, grid in self._grids.items()}
         return [

@@ -299,8 +299,8 @@ class StableDiffusionSource(AttentionSource):
             latents = self._schedule.add_noise(latents, noise, timesteps)
         if not torch.isfinite(latents).all():
             raise ValueError(
-                "The latent is not finite: the VAE overflows in float16 (then compute in float32 or "
-                "bfloat16, with --dtype or the source's `dtype`), or its weights are damaged."
+                "The latent is not finite: the VAE overflows in float16 (then compute in float32 "
+                "or bfloat16, with --dtype or the source's `dtype`), or its weights are damaged."
             )
         return latents.to(self._embeddings.dtype)
 
