@@ -5,6 +5,7 @@ derive from the built-in error a Python programmer would expect, so ``except Val
 """
 
 __all__ = [
+    "BackendError",
     "ComponentError",
     "DatasetError",
     "DiffSegKitError",
@@ -26,6 +27,10 @@ class UsageError(DiffSegKitError, ValueError):
 
 class ComponentError(UsageError, LookupError):
     """A component is unknown, ambiguous, cannot be imported, or is not of the kind asked for."""
+
+
+class BackendError(UsageError, RuntimeError):
+    """A kernel was asked to run in a way in which it cannot run here; the message says why."""
 
 
 class DatasetError(UsageError):

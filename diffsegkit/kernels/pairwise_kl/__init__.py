@@ -1,31 +1,49 @@
 """Symmetric KL divergence between all pairs of two sets of distributions."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
+from diffsegkit.kernels.backend import Backend, use_triton
 from diffsegkit.kernels.pairwise_kl.reference import LOG_FLOOR, pairwise_kl_reference
 
-__all__ = ["LOG_FLOOR", "pairwise_kl"]
+__all__ = ["LOG_FLOOR", "Precision", "check_precision", "pairwise_kl"]
+
+Precision = Literal["float32", "fast"]
+"""Of the products: as exact as float32, or as fast as a GPU's float16."""
 
 
-def pairwise_kl(x: Tensor, y: Tensor | None = None) -> Tensor:
+def pairwise_kl(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "float32",
+) -> Tensor:
     r"""Distance of DiffSeg between all pairs of distributions.
 
     .. math:: D(x, y) = \tfrac12 \sum_i (x_i - y_i)(\log x_i - \log y_i)
 
     This is the mean of the two KL divergences (paper, section 3.3), computed as matrix products
-    and never as an M x K x N broadcast. Logarithms clamp their argument at 1e-12.
+    and never as an M x K x N broadcast. Logarithms clamp their argument at 1e-12, and are never in
+    memory as a whole. A row with NaN has the distance NaN to every other.
 
     Args:
         x: ``(M, N)`` or ``(B, M, N)``, floating point; each row a distribution.
         y: ``(K, N)`` or ``(B, K, N)`` likewise. Without it, the distances of ``x`` to itself.
+        backend: ``"auto"``, ``"torch"`` or ``"triton"``.
+        precision: ``"float32"`` is within 1e-4 of float64 on distances up to 33. ``"fast"`` lets
+            Triton multiply in float16, within 1e-2 there, in a third of the products; PyTorch
+            computes in float32 all the same. Both were measured on 4096 locations.
 
     Returns:
         Distances in nats, ``(M, K)`` or ``(B, M, K)``, all >= 0, float32 (float64 if the
         inputs are). Without ``y`` it is symmetric with zeros on the diagonal.
 
     Raises:
-        ValueError: If shapes, dtypes or devices do not agree.
+        ValueError: If shapes, dtypes or devices do not agree, or an option is unknown.
+        BackendError: If ``backend="triton"`` cannot run here.
 
     Example:
         >>> import torch
@@ -35,9 +53,26 @@ def pairwise_kl(x: Tensor, y: Tensor | None = None) -> Tensor:
                 [0.4394, 0.0000]])
     """
     _check(x, y)
+    check_precision(precision)
+    if use_triton("pairwise_kl", backend, x):
+        from diffsegkit.kernels.pairwise_kl.triton import pairwise_kl_triton
+
+        own = x if x.ndim == 3 else x[None]
+        other = y if y is None or y.ndim == 3 else y[None]
+        distance = pairwise_kl_triton(own, other, split=precision == "float32")
+        return distance.reshape(*x.shape[:-2], *distance.shape[1:])
     if y is None:
         return pairwise_kl_reference(_widen(x))
     return pairwise_kl_reference(_widen(x), _widen(y))
+
+
+def check_precision(precision: object) -> None:
+    """Raise unless it is one of :data:`Precision`."""
+    if precision not in get_args(Precision):
+        raise ValueError(
+            f"Expected argument `precision` to be one of {get_args(Precision)}, but got "
+            f"{precision!r}."
+        )
 
 
 def _widen(values: Tensor) -> Tensor:

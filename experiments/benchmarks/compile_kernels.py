@@ -1,0 +1,160 @@
+"""Every Triton kernel, compiled for GPUs that need not be here: registers, spills, shared memory.
+
+The launchers run on tensors without data, so what is compiled is what would be launched, for the
+shapes of Stable Diffusion and for odd ones.
+
+    python experiments/benchmarks/compile_kernels.py [--targets 80 90] [--json]
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+# Shared memory that a block may have, in bytes (CUDA programming guide, "Compute capabilities").
+SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
+_POINTERS = {
+    torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.bool: "*i1",
+    torch.uint8: "*u8", torch.int32: "*i32", torch.int64: "*i64",
+}  # fmt: skip
+_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+
+
+def launches():
+    """``[(what, kernel, arguments, options)]`` of every launcher, on tensors without data."""
+    found, what = [], ""
+
+    def record(kernel, *args, grid, warmup=False, **kwargs):  # noqa: ARG001
+        options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        bound = kernel.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        found.append((what, kernel, dict(bound.arguments), options))
+
+    run, JITFunction.run = JITFunction.run, record
+    try:
+        for what, launch in _cases():
+            launch()
+    finally:
+        JITFunction.run = run
+    return found
+
+
+def _cases():
+    from diffsegkit.kernels.pairwise_kl.triton import pairwise_kl_triton
+
+    def empty(*shape, dtype=torch.float32):
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    half = torch.float16
+    for split in (True, False):
+        mode = "float32" if split else "fast"
+        yield (
+            f"pairwise_kl {mode}, all pairs of 4096",
+            lambda: pairwise_kl_triton(empty(1, 4096, 4096), None, split),
+        )
+        yield (
+            f"pairwise_kl {mode}, 256 to 4096",
+            lambda: pairwise_kl_triton(empty(1, 256, 4096), empty(1, 4096, 4096), split),
+        )
+        yield (
+            f"pairwise_kl {mode}, odd shapes, float16",
+            lambda: pairwise_kl_triton(empty(2, 5, 77, dtype=half), None, split),
+        )
+
+
+def compile_for(kernel, arguments, options, capability):
+    """Compile one launch.
+
+    Args:
+        kernel: The kernel.
+        arguments: Of the launch, by name.
+        options: Warps and stages.
+        capability: Of the GPU, such as 90.
+
+    Returns:
+        The binary, and the shared memory it asks for, in bytes.
+    """
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(kernel.params):
+        value = arguments[parameter.name]
+        # As at a launch: an argument of 1 becomes a constant, one that 16 divides is known to be.
+        if parameter.is_constexpr or (type(value) is int and value == 1) or value is None:
+            signature[parameter.name] = "constexpr"
+            constants[(index,)] = value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = _POINTERS[value.dtype]
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        elif isinstance(value, int):
+            signature[parameter.name] = "i32" if abs(value) < 2**31 else "i64"
+            if value % 16 == 0:
+                attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[parameter.name] = "fp32"
+    source = ASTSource(kernel, signature, constants, attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return compiled.asm["cubin"], compiled.metadata.shared
+
+
+def resources(binary):
+    """Registers of a thread, and bytes that it spills, as the toolkit's cuobjdump reads them."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        command = [tool, "--dump-resource-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    usage = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", text)}
+    return usage["REG"], usage["STACK"] + usage["LOCAL"]
+
+
+def measure(targets):
+    """A row per launch and target."""
+    rows = []
+    for what, kernel, arguments, options in launches():
+        for capability in targets:
+            binary, shared = compile_for(kernel, arguments, options, capability)
+            registers, spilled = resources(binary)
+            rows.append(
+                {
+                    "launch": what,
+                    "kernel": kernel.__name__,
+                    "target": f"sm_{capability}",
+                    "warps": options.get("num_warps", 4),
+                    "registers": registers,
+                    "spilled_bytes": spilled,
+                    "shared_bytes": shared,
+                    "shared_limit": SHARED_LIMIT[capability],
+                }
+            )
+    return rows
+
+
+def main():
+    """Compile everything and print a table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", type=int, nargs="+", default=[80, 90], choices=SHARED_LIMIT)
+    parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
+    options = parser.parse_args()
+    rows = measure(options.targets)
+    if options.json:
+        print(json.dumps(rows))
+        return
+    print(f"{'':52}{'target':>8}{'warps':>7}{'registers':>11}{'spilled B':>11}{'shared KiB':>12}")
+    for row in rows:
+        print(
+            f"{row['launch']:52}{row['target']:>8}{row['warps']:7}{row['registers']:11}"
+            f"{row['spilled_bytes']:11}{row['shared_bytes'] / 1024:12.1f}"
+        )
+    print(f"\ntriton {triton.__version__}, torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    main()
