@@ -8,6 +8,10 @@ import torch
 from hypothesis import settings
 
 os.environ.setdefault("COLUMNS", "100")
+# Triton's kernels run on a GPU where there is one, and in Triton's interpreter elsewhere. It reads
+# this when a kernel's module is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # At a desk the examples differ from run to run; where a change is judged they do not.
 settings.register_profile("ci", derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from einops import rearrange
 from torch import Tensor
-from torch.nn import functional
 
-from diffsegkit.interfaces import AggregatedAttention, Aggregator, AttentionMap, SourceOutput
+from diffsegkit.aggregators.half import HalfAttention
+from diffsegkit.aggregators.levels import Level, add_levels, bands
+from diffsegkit.aggregators.recomputed import RecomputedAttention
+from diffsegkit.interfaces import (
+    AggregatedAttention,
+    Aggregator,
+    AttentionMap,
+    SourceOutput,
+    validation,
+)
 from diffsegkit.interfaces.checks import Grid, check_grid
+from diffsegkit.interfaces.half import to_half
+
+Storage = Literal["auto", "float32", "float16", "recomputed"]
+"""How an aggregate is held."""
+
+# Above this many locations "auto" keeps no aggregate: 256 MiB in float32 for each image.
+_LOCATIONS_IN_MEMORY = 2**13
 
 
 class ResolutionAggregator(Aggregator):
@@ -28,10 +42,15 @@ class ResolutionAggregator(Aggregator):
             A mapping gives the weight by longer side, such as ``{64: 2, 32: 1}``; what is not
             listed weighs 0.
         grid: ``(h, w)`` to aggregate to, in cells. The default is the finest among the maps.
+        storage: How the result is held. ``"float32"``: as a tensor. ``"float16"``: in half the
+            memory, times 2**15; a few pixels in ten thousand may change. ``"recomputed"``: not at
+            all, each row is computed when a merger asks for it; DiffSeg's merger, which asks once,
+            is as fast, K-means slower. ``"auto"`` takes float32 up to 8192 locations (a grid of
+            90 x 90), and recomputes beyond.
 
     Raises:
-        ValueError: If the weighting is unknown, negative or zero altogether, or if a grid it
-            lists is not among the maps (when called).
+        ValueError: If the weighting or storage is unknown, or a weighting is negative or zero
+            altogether, or if a grid it lists is not among the maps (when called).
 
     Example:
         >>> import torch
@@ -46,6 +65,7 @@ class ResolutionAggregator(Aggregator):
         self,
         weighting: Literal["resolution", "layer"] | Mapping[int, float] = "resolution",
         grid: Grid | None = None,
+        storage: Storage = "auto",
     ) -> None:
         super().__init__()
         if isinstance(weighting, Mapping):
@@ -65,7 +85,12 @@ class ResolutionAggregator(Aggregator):
             )
         if grid is not None:
             check_grid(tuple(grid), "argument `grid`")
+        if storage not in get_args(Storage):
+            raise ValueError(
+                f"Expected argument `storage` to be one of {get_args(Storage)}, but got {storage!r}."
+            )
         self.weighting = weighting
+        self.storage = storage
         self.grid = None if grid is None else (grid[0], grid[1])
 
     def forward(self, output: SourceOutput) -> AggregatedAttention:
@@ -75,20 +100,28 @@ class ResolutionAggregator(Aggregator):
             output: Attention at one or several grids.
 
         Returns:
-            ``(B, N, N)`` float32 on ``grid``.
+            ``(B, N, N)`` on ``grid``, held as ``storage`` says.
         """
         by_grid = _group_by_grid(output.attention)
         target = self.grid or max(by_grid, key=lambda grid: grid[0] * grid[1])
-        total: Tensor | None = None
-        for grid, weight in self._weights(by_grid).items():
-            mean = _mean_over_layers(by_grid[grid])
-            total = _add_resized(total, mean, grid, target, weight)
-        assert total is not None  # _weights gives at least one grid
-        return AggregatedAttention(total, target, source=output)
+        weights = self._weights(by_grid)
+        levels = [Level(by_grid[grid], weight) for grid, weight in weights.items()]
+        storage = self.storage
+        if storage == "auto":
+            small = target[0] * target[1] <= _LOCATIONS_IN_MEMORY
+            storage = "float32" if small else "recomputed"
+        if storage == "recomputed":
+            return RecomputedAttention(levels, target, output)
+        dtype = torch.float16 if storage == "float16" else torch.float32
+        total = _compute(levels, target, dtype)
+        if storage == "float16":
+            return HalfAttention(total, target, output)
+        with validation(False):  # a weighted sum of what was checked
+            return AggregatedAttention(total, target, source=output)
 
     def extra_repr(self) -> str:
         """The options, for ``repr``."""
-        return f"weighting={self.weighting!r}, grid={self.grid}"
+        return f"weighting={self.weighting!r}, grid={self.grid}, storage={self.storage!r}"
 
     def _weights(self, by_grid: Mapping[Grid, Sequence[AttentionMap]]) -> dict[Grid, float]:
         """The normalised weight of each grid, without those that weigh nothing."""
@@ -104,7 +137,10 @@ class ResolutionAggregator(Aggregator):
                 )
             raw = {grid: float(self.weighting.get(max(grid), 0)) for grid in by_grid}
         elif self.weighting == "layer":
-            raw = {grid: float(max(grid) * _num_layers(maps)) for grid, maps in by_grid.items()}
+            raw = {
+                grid: float(max(grid) * sum(layer.count for layer in maps))
+                for grid, maps in by_grid.items()
+            }
         else:
             raw = {grid: float(max(grid)) for grid in by_grid}
         total = sum(raw.values())
@@ -118,71 +154,14 @@ def _group_by_grid(attention: Sequence[AttentionMap]) -> dict[Grid, list[Attenti
     return groups
 
 
-def _num_layers(maps: Sequence[AttentionMap]) -> int:
-    return sum(layer.count for layer in maps)
-
-
-def _mean_over_layers(maps: Sequence[AttentionMap]) -> Tensor:
-    """``(B, n, n)`` float32 mean over the layers of one grid, counting averaged ones fully."""
-    if len(maps) == 1:
-        return maps[0].probs.float()
-    layers = _num_layers(maps)
-    mean = maps[0].probs.float() * (maps[0].count / layers)
-    for layer in maps[1:]:
-        mean.add_(layer.probs, alpha=layer.count / layers)
-    return mean
-
-
-def _add_resized(
-    total: Tensor | None, probs: Tensor, grid: Grid, target: Grid, weight: float
-) -> Tensor:
-    """Add ``weight`` times ``probs``, brought from ``grid`` to ``target``, to ``total``.
-
-    Args:
-        total: ``(B, N, N)`` to add to in place, or None to start one.
-        probs: ``(B, n, n)`` float32.
-        grid: The grid of ``probs``.
-        target: The grid of ``total``.
-        weight: What each map of ``probs`` is to sum to.
-
-    Returns:
-        ``(B, N, N)``.
-    """
-    keys = _resize_keys(probs, grid, target, weight)
-    if total is None:
-        return _repeat_queries(keys, grid, target)
-    if target[0] % grid[0] == 0 and target[1] % grid[1] == 0:
-        # Whole ratios need no repeated copy: each block of queries takes the same map.
-        repeats = (target[0] // grid[0], target[1] // grid[1])
-        blocks = rearrange(
-            total,
-            "b (h i w j) n -> b h i w j n",
-            h=grid[0], i=repeats[0], w=grid[1], j=repeats[1],
-        )  # fmt: skip
-        blocks.add_(rearrange(keys, "b (h w) n -> b h 1 w 1 n", h=grid[0]))
-        return total
-    return total.add_(_repeat_queries(keys, grid, target))
-
-
-def _resize_keys(probs: Tensor, grid: Grid, target: Grid, weight: float) -> Tensor:
-    """``(B, n, n)`` to ``(B, n, N)``, bilinear over the keys; each map sums to ``weight``."""
-    if grid == target:
-        return probs * (weight / probs.sum(-1, keepdim=True))
-    maps = rearrange(probs, "b q (h w) -> b q h w", h=grid[0])
-    # Towards a coarser grid every key must count, not only the four nearest: antialias.
-    shrinks = target[0] < grid[0] or target[1] < grid[1]
-    maps = functional.interpolate(maps, size=target, mode="bilinear", antialias=shrinks)
-    keys = maps.flatten(2)
-    return keys.mul_(weight / keys.sum(-1, keepdim=True))
-
-
-def _repeat_queries(keys: Tensor, grid: Grid, target: Grid) -> Tensor:
-    """``(B, n, N)`` to ``(B, N, N)``: each query of ``target`` takes the nearest of ``grid``."""
-    if grid == target:
-        return keys
-    rows, columns = (
-        # floor((i + 1/2) n / N) in whole numbers: the cell in which the centre of cell i lies.
-        (2 * torch.arange(new, device=keys.device) + 1) * old // (2 * new)
-        for old, new in zip(grid, target, strict=True)
-    )
-    return keys[:, (rows[:, None] * grid[1] + columns).flatten()]
+def _compute(levels: Sequence[Level], target: Grid, dtype: torch.dtype) -> Tensor:
+    """The whole aggregate, ``(B, N, N)``, band by band; float16 is scaled."""
+    probs, locations = levels[0].maps[0].probs, target[0] * target[1]
+    total = torch.empty((len(probs), locations, locations), dtype=dtype, device=probs.device)
+    for first, last in bands(levels, target):
+        band = total[:, first * target[1] : last * target[1]]
+        wide = band if dtype == torch.float32 else torch.empty_like(band, dtype=torch.float32)
+        add_levels(wide.zero_(), levels, target, first, last)
+        if wide is not band:
+            band.copy_(to_half(wide))
+    return total

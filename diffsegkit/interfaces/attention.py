@@ -168,6 +168,11 @@ class AggregatedAttention:
         """N, the number of locations of the grid."""
         return self.grid[0] * self.grid[1]
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows are best asked for at a time, if all are wanted: 256 MiB of them."""
+        return max(1, min(self.num_locations, 2**26 // self.num_locations))
+
     def rows(self, index: Tensor | slice) -> Tensor:
         """The attention maps of some query locations, at least in float32.
 
@@ -178,10 +183,7 @@ class AggregatedAttention:
         Returns:
             ``(B, M, N)``, float32 (float64 if the attention is).
         """
-        if isinstance(index, slice) or index.ndim == 1:
-            maps = self.probs[:, index]
-        else:
-            maps = self.probs[torch.arange(len(self.probs), device=index.device)[:, None], index]
+        maps = take_rows(self.probs, index)
         return maps if maps.dtype == torch.float64 else maps.float()
 
     def select(self, images: slice) -> "AggregatedAttention":
@@ -189,6 +191,22 @@ class AggregatedAttention:
         source = None if self.source is None else self.source.select(images)
         with validation(False):  # checked when the whole was made
             return replace(self, probs=self.probs[images], source=source)
+
+
+def take_rows(probs: Tensor, index: Tensor | slice) -> Tensor:
+    """Some rows of ``(B, N, n)``.
+
+    Args:
+        probs: Of a batch of B images.
+        index: ``(M,)`` int64 for all images alike, ``(B, M)`` for each image its own, or a slice,
+            which copies nothing.
+
+    Returns:
+        ``(B, M, n)``.
+    """
+    if isinstance(index, slice) or index.ndim == 1:
+        return probs[:, index]
+    return probs[torch.arange(len(probs), device=index.device)[:, None], index]
 
 
 def _check_square_attention(probs: Tensor, grid: Grid, label: str) -> None:

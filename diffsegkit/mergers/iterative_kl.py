@@ -10,9 +10,9 @@ from torch import Tensor
 
 from diffsegkit.errors import MergingError
 from diffsegkit.interfaces import AggregatedAttention, Merger, MergingRound, Proposals
-from diffsegkit.kernels import pairwise_kl
+from diffsegkit.kernels import absorb, pairwise_kl
 from diffsegkit.mergers.anchors import AnchorSampler, GridAnchors
-from diffsegkit.mergers.lloyd import ROW_BLOCK, lloyd
+from diffsegkit.mergers.lloyd import lloyd
 
 
 class IterativeKLMerger(Merger):
@@ -138,23 +138,24 @@ class IterativeKLMerger(Merger):
         half = self.anchor_precision == "float16"
         if half:
             threshold = float(torch.tensor(threshold, dtype=torch.float16))
-        centres, centres_valid = _rounded(aggregated.rows(anchors)[0], half)
-        num_locations = aggregated.num_locations
-        members = torch.zeros(
-            (len(anchors), num_locations), dtype=torch.bool, device=centres.device
-        )
+        num_locations, step = aggregated.num_locations, aggregated.rows_at_once
+        centres = aggregated.rows(anchors)[0]
         sums = torch.zeros_like(centres)
-        for start in range(0, num_locations, ROW_BLOCK):
-            block = slice(start, start + ROW_BLOCK)
-            maps = aggregated.rows(block)[0]
-            candidates, candidates_valid = _rounded(maps, half)
-            close = pairwise_kl(centres, candidates) < threshold
-            members[:, block] = close & centres_valid[:, None] & candidates_valid
-            if not half:
-                # D(x, x) = 0 is computed only up to rounding: an anchor always has itself.
-                own = (anchors >= start) & (anchors < start + ROW_BLOCK)
-                members[own, anchors[own]] = True
-            sums.addmm_(members[:, block].to(maps.dtype), maps)
+        centres = _rounded(centres) if half else centres
+        parts = []
+        for start in range(0, num_locations, step):
+            maps = aggregated.rows(slice(start, start + step))[0]
+            part, _ = absorb(
+                centres,
+                _rounded(maps) if half else maps,
+                threshold,
+                # In float16 an anchor that vanished has not even itself.
+                locations=None if half else anchors - start,
+                values=maps,
+                out=sums,
+            )
+            parts.append(part)
+        members = torch.cat(parts, dim=1)
         found = members.any(1)
         if not bool(found.any()):
             raise MergingError(
@@ -181,13 +182,14 @@ def _positive(thresholds: float | Sequence[float]) -> tuple[float, ...]:
     return rounds
 
 
-def _rounded(maps: Tensor, half: bool) -> tuple[Tensor, Tensor]:
-    """Maps as round 0 compares them, and which of them can match at all."""
-    if not half:
-        return maps, maps.new_ones(len(maps), dtype=torch.bool)
-    # In the original a zero entry makes the distance NaN, and NaN < threshold is false.
+def _rounded(maps: Tensor) -> Tensor:
+    """Maps as the original's round 0 compares them: in float16.
+
+    There a zero entry makes the distance NaN, and NaN < threshold is false. So a map that has one
+    is NaN here.
+    """
     rounded = maps.half().to(maps.dtype)
-    return rounded, rounded.amin(1) > 0
+    return rounded.masked_fill_((rounded.amin(1) <= 0)[:, None], torch.nan)
 
 
 def _merge_round(proposals: Tensor, threshold: float, overlap: bool) -> tuple[Tensor, MergingRound]:

@@ -12,18 +12,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from diffsegkit.interfaces import AttentionMap, MergingRound, Proposals, SourceOutput
+from diffsegkit.interfaces.half import from_half, to_half
 
 FORMAT = 1
 """Of the bytes, and of how values are rounded; part of the key of whatever is stored."""
-
-SCALE = 2.0**15
-"""What attention is multiplied with before it is rounded to float16.
-
-Of 4096 entries the mean is 2.4e-4, and below 6.1e-5 float16 loses digits; below 3e-8 nothing is
-left, whose logarithm the distance of maps needs. Scaled, these limits are 1.9e-9 and 9e-13, which
-is about where logarithms are clamped anyhow, and an entry of 1 still fits (65504 is the largest).
-"""
-
 
 @dataclass(frozen=True, eq=False)
 class StoredOutput:
@@ -175,7 +167,7 @@ def from_bytes(data: bytes, key: str) -> StoredOutput:
 
 def _scaled(attention: AttentionMap, index: int) -> Tensor:
     """``(N, N)`` float16: the maps of one image, times 2**15."""
-    scaled = attention.probs[index].detach().mul(SCALE).half()
+    scaled = to_half(attention.probs[index].detach())
     sums = scaled.sum(-1, dtype=torch.float32)
     if not bool(((sums > 0) & sums.isfinite()).all()):
         raise ValueError(
@@ -187,16 +179,11 @@ def _scaled(attention: AttentionMap, index: int) -> Tensor:
 
 
 def _unscaled(scaled: Sequence[Tensor], device: torch.device) -> Tensor:
-    """``(B, N, N)`` float32, every row divided by its sum.
-
-    So rounding leaves distributions, also where a source's own rows were as far from 1 as half
-    precision may be. Label maps are the same as after division by 2**15.
-    """
+    """``(B, N, N)`` float32, every row divided by its sum."""
     probs = torch.empty((len(scaled), *scaled[0].shape), dtype=torch.float32, device=device)
     # Image by image, so that the order of summation does not depend on the batch.
     for own, half in zip(probs, scaled, strict=True):
-        own.copy_(half)
-        own.div_(own.sum(-1, keepdim=True))
+        from_half(half, out=own)
     return probs
 
 

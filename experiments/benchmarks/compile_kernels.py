@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,24 +31,27 @@ _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
 def launches():
     """``[(what, kernel, arguments, options)]`` of every launcher, on tensors without data."""
-    found, what = [], ""
+    labelled, found = [], []
 
     def record(kernel, *args, grid, warmup=False, **kwargs):  # noqa: ARG001
         options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         bound = kernel.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        found.append((what, kernel, dict(bound.arguments), options))
+        found.append((kernel, dict(bound.arguments), options))
 
     run, JITFunction.run = JITFunction.run, record
     try:
         for what, launch in _cases():
             launch()
+            labelled.extend((what, *each) for each in found)
+            found.clear()
     finally:
         JITFunction.run = run
-    return found
+    return labelled
 
 
 def _cases():
+    from diffsegkit.kernels.absorb.triton import add_sums_triton, mark_close_triton
     from diffsegkit.kernels.pairwise_kl.triton import pairwise_kl_triton
 
     def empty(*shape, dtype=torch.float32):
@@ -58,16 +62,27 @@ def _cases():
         mode = "float32" if split else "fast"
         yield (
             f"pairwise_kl {mode}, all pairs of 4096",
-            lambda: pairwise_kl_triton(empty(1, 4096, 4096), None, split),
+            partial(pairwise_kl_triton, empty(1, 4096, 4096), None, split),
         )
         yield (
             f"pairwise_kl {mode}, 256 to 4096",
-            lambda: pairwise_kl_triton(empty(1, 256, 4096), empty(1, 4096, 4096), split),
+            partial(pairwise_kl_triton, empty(1, 256, 4096), empty(1, 4096, 4096), split),
         )
         yield (
             f"pairwise_kl {mode}, odd shapes, float16",
-            lambda: pairwise_kl_triton(empty(2, 5, 77, dtype=half), None, split),
+            partial(pairwise_kl_triton, empty(2, 5, 77, dtype=half), None, split),
         )
+        anchors, maps = empty(256, 4096), empty(4096, 4096)
+        members = empty(256, 4096, dtype=torch.bool)
+        yield (
+            f"absorb {mode}, 256 anchors of 4096",
+            partial(mark_close_triton, anchors, maps, 1.1, members, split),
+        )
+    yield "absorb, sums of 4096", partial(add_sums_triton, members, maps, empty(256, 4096))
+    odd = empty(5, 77, dtype=torch.bfloat16), empty(9, 77, dtype=torch.bfloat16)
+    members = empty(5, 9, dtype=torch.bool)
+    yield "absorb, odd shapes, bfloat16", partial(mark_close_triton, *odd, 1.1, members, True)
+    yield "absorb, odd sums, bfloat16", partial(add_sums_triton, members, odd[1], empty(5, 77))
 
 
 def compile_for(kernel, arguments, options, capability):

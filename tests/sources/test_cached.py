@@ -23,10 +23,10 @@ from diffsegkit.aggregators import ResolutionAggregator
 from diffsegkit.assigners import ArgmaxAssigner
 from diffsegkit.errors import UsageError
 from diffsegkit.evaluation.memo import SharedSource
+from diffsegkit.interfaces.half import SCALE
 from diffsegkit.mergers import IterativeKLMerger
 from diffsegkit.presets import part
 from diffsegkit.sources import AffinitySource, CachedSource, StableDiffusionSource
-from diffsegkit.sources.stored_output import SCALE
 from diffsegkit.weights import ModelFiles
 from tests.golden.attention import GENERATORS, SIZES
 from tests.golden.test_parity import CASES

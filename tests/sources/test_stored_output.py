@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from diffsegkit import AttentionMap, MergingRound, Proposals, SourceOutput, validation
-from diffsegkit.sources.stored_output import (
-    SCALE,
-    from_bytes,
-    join_images,
-    take_image,
-    to_bytes,
-)
+from diffsegkit.interfaces.half import SCALE
+from diffsegkit.sources.stored_output import from_bytes, join_images, take_image, to_bytes
 from tests.synthetic import random_map
 
 KEY = "ab" * 32
