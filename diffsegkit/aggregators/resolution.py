@@ -87,7 +87,8 @@ class ResolutionAggregator(Aggregator):
             check_grid(tuple(grid), "argument `grid`")
         if storage not in get_args(Storage):
             raise ValueError(
-                f"Expected argument `storage` to be one of {get_args(Storage)}, but got {storage!r}."
+                f"Expected argument `storage` to be one of {get_args(Storage)}, but got "
+                f"{storage!r}."
             )
         self.weighting = weighting
         self.storage = storage

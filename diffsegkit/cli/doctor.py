@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.util import find_spec
 
 import torch
 
@@ -14,6 +13,7 @@ from diffsegkit.cli.needed import needed_files
 from diffsegkit.configuration import load_preset
 from diffsegkit.environment import versions
 from diffsegkit.errors import ComponentError
+from diffsegkit.kernels.backend import interpreting, triton_problem
 from diffsegkit.parsing import SentenceParser
 from diffsegkit.presets import Preset
 from diffsegkit.weights import model_state
@@ -43,7 +43,7 @@ def run(args: list[str]) -> int:
     sections = {
         "versions": [f"{name} {number}" for name, number in versions().items()],
         "devices": _devices(),
-        "triton": [_triton()],
+        "triton kernels": _triton(),
         "presets": _presets(),
         "cache of models": [_cache()],
         "broken components": broken or ["none"],
@@ -66,12 +66,16 @@ def _devices() -> list[str]:
     return lines
 
 
-def _triton() -> str:
-    if find_spec("triton") is None:
-        return "not installed; the PyTorch kernels are used"
-    if not torch.cuda.is_available():
-        return "installed, but there is no CUDA device; the PyTorch kernels are used"
-    return "installed; this version of diffsegkit has PyTorch kernels only"
+def _triton() -> list[str]:
+    """A line per device: whether Triton's kernels run there, or why PyTorch's do."""
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    lines = []
+    for name in names:
+        problem = triton_problem(torch.device(name))
+        if problem is None and interpreting():
+            problem = "TRITON_INTERPRET is set, and the interpreter is for tests."
+        lines.append(f"{name}: " + ("used" if problem is None else f"PyTorch instead: {problem}"))
+    return lines
 
 
 def _presets() -> list[str]:

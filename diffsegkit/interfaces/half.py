@@ -1,6 +1,5 @@
 """Attention in float16, without losing what is small."""
 
-import torch
 from torch import Tensor
 
 SCALE = 2.0**15

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffsegkit.errors import MergingError
 from diffsegkit.interfaces import AggregatedAttention, Merger, MergingRound, Proposals
-from diffsegkit.kernels import absorb, pairwise_kl
+from diffsegkit.kernels import absorb, greedy_groups, pairwise_kl
 from diffsegkit.mergers.anchors import AnchorSampler, GridAnchors
 from diffsegkit.mergers.lloyd import lloyd
 
@@ -156,15 +156,10 @@ class IterativeKLMerger(Merger):
             )
             parts.append(part)
         members = torch.cat(parts, dim=1)
-        found = members.any(1)
-        if not bool(found.any()):
-            raise MergingError(
-                f"None of the {len(anchors)} anchors matched a map, because in float16 every one "
-                'of them has a zero entry; use anchor_precision="float32".'
-            )
-        members = members[found]
-        means = sums[found] / members.sum(1, keepdim=True)
-        return means, MergingRound(members, anchors[found], threshold)
+        if half:
+            members, sums, anchors = _without_vanished(members, sums, anchors)
+        means = sums / members.sum(1, keepdim=True)
+        return means, MergingRound(members, anchors, threshold)
 
 
 def _positive(thresholds: float | Sequence[float]) -> tuple[float, ...]:
@@ -182,6 +177,19 @@ def _positive(thresholds: float | Sequence[float]) -> tuple[float, ...]:
     return rounds
 
 
+def _without_vanished(
+    members: Tensor, sums: Tensor, anchors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Only the anchors that matched anything; in float32 that is every one."""
+    found = members.any(1)
+    if not bool(found.any()):
+        raise MergingError(
+            f"None of the {len(anchors)} anchors matched a map, because in float16 every one of "
+            'them has a zero entry; use anchor_precision="float32".'
+        )
+    return members[found], sums[found], anchors[found]
+
+
 def _rounded(maps: Tensor) -> Tensor:
     """Maps as the original's round 0 compares them: in float16.
 
@@ -194,17 +202,6 @@ def _rounded(maps: Tensor) -> Tensor:
 
 def _merge_round(proposals: Tensor, threshold: float, overlap: bool) -> tuple[Tensor, MergingRound]:
     """One round >= 1: proposals ``(K, N)`` to fewer, walking them in order."""
-    # The walk is sequential and K is small: on the host, where no step waits for a GPU.
-    close = (pairwise_kl(proposals) < threshold).cpu()
-    taken = torch.zeros(len(proposals), dtype=torch.bool)
-    members, seeds = [], []
-    for seed in range(len(proposals)):
-        if taken[seed]:
-            continue
-        mine = close[seed] if overlap else close[seed] & ~taken
-        taken |= mine
-        members.append(mine)
-        seeds.append(seed)
-    chosen = torch.stack(members).to(proposals.device)
-    means = chosen.to(proposals.dtype) @ proposals / chosen.sum(1, keepdim=True)
-    return means, MergingRound(chosen, torch.tensor(seeds, device=proposals.device), threshold)
+    members, seeds = greedy_groups(pairwise_kl(proposals) < threshold, overlap=overlap)
+    means = members.to(proposals.dtype) @ proposals / members.sum(1, keepdim=True)
+    return means, MergingRound(members, seeds, threshold)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from diffsegkit import Proposals
-from diffsegkit.assigners import ArgmaxAssigner, argmax
+from diffsegkit.assigners import ArgmaxAssigner
 
 
 def random_proposals(number, grid, seed=0):
@@ -36,14 +36,6 @@ def test_matches_whole_maps(number, height, width, rows, columns, seed):
     # The label's value is the largest, up to float32 rounding at ties.
     assert (values.max(0).values - chosen).max() < 1e-6
     assert labels.dtype == torch.int64
-
-
-def test_tiles_change_nothing(monkeypatch):
-    proposals = random_proposals(5, (7, 6))
-    expected = ArgmaxAssigner()([proposals], (50, 41))
-    for pixels in (1, 7, 41, 100):
-        monkeypatch.setattr(argmax, "_TILE_PIXELS", pixels)
-        assert torch.equal(ArgmaxAssigner()([proposals], (50, 41)), expected)
 
 
 def test_images_may_differ_in_proposals():

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from diffsegkit.kernels.backend import Backend, use_triton
 from diffsegkit.kernels.mean_attention.reference import mean_attention_reference
 
 __all__ = ["mean_attention"]
@@ -15,14 +16,17 @@ def mean_attention(
     *,
     out: Tensor | None = None,
     weight: float = 1.0,
+    backend: Backend = "auto",
 ) -> Tensor:
     r"""Attention maps of one layer, averaged over its heads.
 
     .. math:: A = \frac1H \sum_h \operatorname{softmax}(s\, Q_h K_h^\top)
 
-    This is what DiffSeg takes of each self-attention layer (paper, section 3.1). Products and
-    softmax are float32 whatever the dtype of the inputs, in blocks of rows and heads: at most
-    8 MiB of per-head probabilities exist at a time on a CPU, 64 MiB elsewhere (or one row).
+    This is what DiffSeg takes of each self-attention layer (paper, section 3.1). Sums of products
+    and softmax are float32 whatever the dtype of the inputs. In PyTorch they come in blocks of
+    rows and heads: at most 8 MiB of per-head probabilities exist at a time on a CPU, 64 MiB
+    elsewhere (or one row). In Triton they never leave the registers. A row with NaN, and every row
+    if a key has one, is NaN.
 
     Args:
         q: Queries ``(B, H, M, d)``, floating point.
@@ -31,6 +35,7 @@ def mean_attention(
         out: ``(B, M, N)``, float32 (float64 if the inputs are), to which the result is added in
             place, so that layers can be averaged as they come.
         weight: What the result is multiplied with.
+        backend: ``"auto"``, ``"torch"`` or ``"triton"``. Float64 is always PyTorch's.
 
     Returns:
         ``(B, M, N)``: ``out``, or a new tensor whose rows sum to ``weight``. It carries no
@@ -38,6 +43,7 @@ def mean_attention(
 
     Raises:
         ValueError: If shapes, dtypes or devices do not agree.
+        BackendError: If ``backend="triton"`` cannot run here.
 
     Example:
         >>> import torch
@@ -49,9 +55,9 @@ def mean_attention(
     _check_inputs(q, k)
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     shape = (q.shape[0], q.shape[2], k.shape[2])
-    if out is None:
-        out = torch.zeros(shape, dtype=dtype, device=q.device)
-    elif tuple(out.shape) != shape or out.dtype != dtype or out.device != q.device:
+    if out is not None and (
+        tuple(out.shape) != shape or out.dtype != dtype or out.device != q.device
+    ):
         raise ValueError(
             f"Expected argument `out` to be {dtype} of shape {shape} on {q.device}, but got "
             f"{out.dtype} of shape {tuple(out.shape)} on {out.device}."
@@ -59,6 +65,12 @@ def mean_attention(
     if scale is None:
         scale = q.shape[-1] ** -0.5
     with torch.no_grad():
+        if use_triton("mean_attention", backend, q):
+            from diffsegkit.kernels.mean_attention.triton import mean_attention_triton
+
+            return mean_attention_triton(q, k, scale, out, weight)
+        if out is None:
+            out = torch.zeros(shape, dtype=dtype, device=q.device)
         return mean_attention_reference(q, k, scale, out, weight)
 
 
