@@ -52,7 +52,11 @@ def launches():
 
 def _cases():
     from diffsegkit.kernels.absorb.triton import add_sums_triton, mark_close_triton
+    from diffsegkit.kernels.accumulate_upsampled.triton import accumulate_upsampled_triton
+    from diffsegkit.kernels.greedy_groups.triton import walk_triton
+    from diffsegkit.kernels.mean_attention.triton import mean_attention_triton
     from diffsegkit.kernels.pairwise_kl.triton import pairwise_kl_triton
+    from diffsegkit.kernels.upsampled_argmax.triton import upsampled_argmax_triton
 
     def empty(*shape, dtype=torch.float32):
         return torch.empty(shape, dtype=dtype, device="meta")
@@ -83,6 +87,46 @@ def _cases():
     members = empty(5, 9, dtype=torch.bool)
     yield "absorb, odd shapes, bfloat16", partial(mark_close_triton, *odd, 1.1, members, True)
     yield "absorb, odd sums, bfloat16", partial(add_sums_triton, members, odd[1], empty(5, 77))
+
+    def attend(heads, queries, keys, channels, dtype, out=None):
+        q = empty(1, queries, heads * channels, dtype=dtype)
+        k = empty(1, keys, heads * channels, dtype=dtype)
+        # Heads are views of one projection, as in a model.
+        q, k = (each.unflatten(2, (heads, channels)).transpose(1, 2) for each in (q, k))
+        mean_attention_triton(q, k, channels**-0.5, out, 1.0)
+
+    fine, bf16 = empty(1, 4096, 4096), torch.bfloat16
+    yield "mean_attention, 8 heads of 40, 4096", partial(attend, 8, 4096, 4096, 40, half)
+    yield "mean_attention, added to a sum", partial(attend, 8, 4096, 4096, 40, half, fine)
+    yield "mean_attention, 8 heads of 160, 256", partial(attend, 8, 256, 256, 160, half)
+    yield "mean_attention, float32, 160", partial(attend, 8, 256, 256, 160, torch.float32)
+    yield "mean_attention, odd shapes, bfloat16", partial(attend, 3, 77, 75, 7, bf16)
+    for side in (64, 32, 16, 8):
+        coarse = empty(1, side**2, side**2)
+        yield (
+            f"accumulate_upsampled, {side} to 64",
+            partial(accumulate_upsampled_triton, fine, coarse, (side, side), (64, 64), 0.1),
+        )
+    yield (
+        "accumulate_upsampled, odd shapes, bfloat16",
+        partial(
+            accumulate_upsampled_triton, empty(2, 45, 45), empty(2, 15, 15, dtype=bf16), (3, 5),
+            (9, 5), 0.1,
+        ),
+    )  # fmt: skip
+    for number in (5, 256, 4096):
+        close = empty(number, number, dtype=torch.bool)
+        for overlap in (True, False):
+            what = "overlapping" if overlap else "exclusive"
+            yield f"greedy_groups {what}, {number}", partial(walk_triton, close, overlap)
+    yield (
+        "upsampled_argmax, 8 maps to 512",
+        partial(upsampled_argmax_triton, empty(8, 64, 64), (512, 512)),
+    )
+    yield (
+        "upsampled_argmax, odd shapes, float16",
+        partial(upsampled_argmax_triton, empty(3, 5, 7, dtype=half), (33, 29)),
+    )
 
 
 def compile_for(kernel, arguments, options, capability):
@@ -162,10 +206,13 @@ def main():
     if options.json:
         print(json.dumps(rows))
         return
-    print(f"{'':52}{'target':>8}{'warps':>7}{'registers':>11}{'spilled B':>11}{'shared KiB':>12}")
+    print(
+        f"{'':52}{'kernel':34}{'target':>8}{'warps':>7}{'registers':>11}{'spilled B':>11}"
+        f"{'shared KiB':>12}"
+    )
     for row in rows:
         print(
-            f"{row['launch']:52}{row['target']:>8}{row['warps']:7}{row['registers']:11}"
+            f"{row['launch']:52}{row['kernel']:34}{row['target']:>8}{row['warps']:7}{row['registers']:11}"
             f"{row['spilled_bytes']:11}{row['shared_bytes'] / 1024:12.1f}"
         )
     print(f"\ntriton {triton.__version__}, torch {torch.__version__}")
