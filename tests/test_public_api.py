@@ -31,7 +31,9 @@ API = {
         "load_image": "image",
         "validation": "enabled",
     },
-    "diffsegkit.aggregators": {"ResolutionAggregator": "weighting='resolution', grid=None"},
+    "diffsegkit.aggregators": {
+        "ResolutionAggregator": "weighting='resolution', grid=None, storage='auto'"
+    },
     "diffsegkit.assigners": {"ArgmaxAssigner": ""},
     "diffsegkit.data": {
         "ADE20K": "root, *, split='validation', "
@@ -70,8 +72,14 @@ API = {
         "Protocol": "name, variant='original', background='class', num_clusters=None",
     },
     "diffsegkit.kernels": {
-        "mean_attention": "q, k, scale=None, *, out=None, weight=1.0",
-        "pairwise_kl": "x, y=None",
+        "absorb": "anchors, maps, threshold, *, locations=None, values=None, out=None, "
+        "backend='auto', precision='float32'",
+        "accumulate_upsampled": "out, probs, grid, weight=1.0, *, target=None, backend='auto'",
+        "greedy_groups": "close, *, overlap=True, backend='auto'",
+        "kernel_backend": "backend",
+        "mean_attention": "q, k, scale=None, *, out=None, weight=1.0, backend='auto'",
+        "pairwise_kl": "x, y=None, *, backend='auto', precision='float32'",
+        "upsampled_argmax": "maps, size, *, backend='auto'",
     },
     "diffsegkit.mergers": {
         "AnchorSampler": "",
@@ -115,6 +123,7 @@ API = {
         "variation_of_information": "preds, targets, ignore_index=None",
     },
     "diffsegkit.errors": {
+        "BackendError": None,
         "ComponentError": None,
         "DatasetError": None,
         "DiffSegKitError": None,

@@ -24,6 +24,6 @@ def launch(
     """
     if 0 in grid:
         return
-    with torch.cuda.device_of(like):
+    with torch.cuda.device_of(like):  # type: ignore[no-untyped-call]
         # Products and sums may be fused; said here because Triton's default is about to change.
         kernel[grid](*args, enable_fp_fusion=True, **options)

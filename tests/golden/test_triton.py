@@ -9,7 +9,7 @@ from diffsegkit.aggregators import ResolutionAggregator
 from diffsegkit.assigners import ArgmaxAssigner
 from diffsegkit.kernels import kernel_backend
 from diffsegkit.mergers import IterativeKLMerger
-from tests.golden.test_parity import CASES, agreement, aggregate, expected
+from tests.golden.test_parity import CASES, aggregate, agreement, expected
 from tests.kernels.conftest import DEVICE, launched  # noqa: F401 - a fixture
 from tests.synthetic import region_attention
 

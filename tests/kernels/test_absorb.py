@@ -16,8 +16,10 @@ def halfway(distances, share):
     """A threshold that no distance is near, so that rounding cannot decide."""
     ordered = distances.flatten().sort().values
     index = int(share * (len(ordered) - 1))
-    gaps = ordered[1:] - ordered[:-1]
-    index = index + int(gaps[index:].argmax()) if len(gaps) else 0
+    gaps = ordered[index + 1 :] - ordered[index:-1]
+    if len(gaps) == 0 or gaps.max() < 1e-6:
+        return float(ordered[-1]) + 1.0
+    index += int(gaps.argmax())
     return float(ordered[index : index + 2].mean())
 
 
@@ -155,6 +157,8 @@ def test_no_more_than_a_block_is_computed_at_a_time(monkeypatch):
         ({"locations": torch.zeros(2, dtype=torch.int64)}, r"int64 of shape \(3,\)"),
         ({"locations": torch.zeros(3)}, r"int64 of shape \(3,\)"),
         ({"out": torch.zeros(2, 4)}, r"`out` to be torch.float32 of shape \(3, 4\)"),
+        ({"threshold": 0.0}, "`threshold` to be above 0"),
+        ({"threshold": float("nan")}, "`threshold` to be above 0"),
         ({"precision": "double"}, "`precision` to be one of"),
         ({"backend": "numpy"}, "`backend` to be one of"),
     ],

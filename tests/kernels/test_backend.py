@@ -48,7 +48,9 @@ def test_on_a_gpu_triton_is_used_and_said_once(said, gpu):
     assert [use_triton("absorb", "auto", tensor) for _ in range(2)] == [True, True]
     assert said() == [("INFO", "Triton kernels are used on cuda.")]
     # float64 is another choice, for a reason of its own.
-    assert not use_triton("absorb", "auto", SimpleNamespace(device=tensor.device, dtype=torch.double))
+    assert not use_triton(
+        "absorb", "auto", SimpleNamespace(device=tensor.device, dtype=torch.double)
+    )
     assert len(said()) == 2
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_every_kernel_is_compiled_for_both_targets(rows):
         lines = module.read_text().splitlines()
         declared |= {
             following.split("(")[0].removeprefix("def ")
-            for line, following in zip(lines, lines[1:], strict=False)
+            for line, following in pairwise(lines)
             if line == "@triton.jit" and following.split("(")[0].endswith("_kernel")
         }
     assert len(declared) >= 8

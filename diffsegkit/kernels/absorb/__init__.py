@@ -31,7 +31,7 @@ def absorb(
         anchors: ``(M, N)``, floating point; each row a distribution. A row with NaN absorbs
             nothing.
         maps: ``(K, N)`` likewise; a row with NaN is absorbed by nothing.
-        threshold: In nats; what is exactly as far away stays out.
+        threshold: In nats, above 0; what is exactly as far away stays out.
         locations: ``(M,)`` int64, the row of ``maps`` in which each anchor lies. That row is
             always its member, since D(x, x) = 0 is computed only up to rounding. A number below 0
             or from K on says that it is not among these maps.
@@ -60,6 +60,8 @@ def absorb(
     values = maps if values is None else values
     _check_inputs(anchors, maps, values, locations)
     check_precision(precision)
+    if not threshold > 0:
+        raise ValueError(f"Expected argument `threshold` to be above 0, but got {threshold}.")
     dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
     if out is None:
         out = torch.zeros(anchors.shape, dtype=dtype, device=maps.device)

@@ -61,7 +61,7 @@ def _groups(members: Tensor) -> tuple[Tensor, Tensor] | None:
     # A random code per row makes a number of each column: exact, because 2**44 M < 2**53.
     codes = torch.randint(2**44, (num_sums,), generator=torch.Generator().manual_seed(0))
     numbers = codes.double() @ members.double()
-    distinct, group = numbers.unique(return_inverse=True)
+    distinct, group = torch.unique(numbers, return_inverse=True)
     if len(distinct) * (num_sums + num_maps) > 0.7 * num_sums * num_maps:
         return None
     column = torch.empty(len(distinct), dtype=torch.int64)

@@ -199,5 +199,5 @@ def _strides(q: Tensor, k: Tensor) -> tuple[list[int], list[int], int]:
 def _channels_at_once(channels: int) -> int:
     """A power of two that covers few channels, or divides many; tensor cores need 16."""
     if channels <= 64:
-        return max(16, triton.next_power_of_2(channels))
+        return max(16, int(triton.next_power_of_2(channels)))
     return max(16, min(channels & -channels, 64))

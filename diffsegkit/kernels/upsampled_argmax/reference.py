@@ -7,8 +7,8 @@ first of its candidates, then those that have a second with that, and so on: wor
 can matter, in few calls.
 """
 
+from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ _MAX_TILE_PIXELS = 128
 _BAND_PIXELS = 2**18
 
 
-class _Tiles(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Tiles:
     """One axis, cut into tiles of equal length; the last may hang over the end."""
 
     count: int
@@ -96,8 +97,10 @@ def _tiles(cells: int, pixels: int, like: Tensor) -> _Tiles:
     first, last = before[:, :1], after[:, -1:]
     span = int((last - first).max()) + 1
     around = (first + torch.arange(span)).clamp(max=cells - 1)
-    indices = (values.to(like.device) for values in (around, before - first, after - first))
-    return _Tiles(count, step, *indices, between.to(like))
+    around, before, after = (
+        values.to(like.device) for values in (around, before - first, after - first)
+    )
+    return _Tiles(count, step, around, before, after, between.to(like))
 
 
 def _able(maps: Tensor, rows: _Tiles, columns: _Tiles) -> tuple[Tensor, bool]:
@@ -106,11 +109,11 @@ def _able(maps: Tensor, rows: _Tiles, columns: _Tiles) -> tuple[Tensor, bool]:
     Returns:
         ``(tile rows, tile columns, K)`` bool, and whether all maps are finite.
     """
-    wide = maps.index_select(2, columns.cells.flatten()).unflatten(2, columns.cells.shape)
+    wide = maps[:, :, columns.cells]
     bounds = []
     for extreme in (torch.amax, torch.amin):
-        tall = extreme(wide, 3).index_select(1, rows.cells.flatten())
-        bounds.append(extreme(tall.unflatten(1, rows.cells.shape), 2).permute(1, 2, 0))
+        tall = extreme(wide, 3)[:, rows.cells]
+        bounds.append(extreme(tall, 2).permute(1, 2, 0))
     highest, lowest = bounds
     finite = highest.isfinite() & lowest.isfinite()
     # With NaN in one place a map is not above anything everywhere, but may win in another. So may
@@ -141,7 +144,9 @@ def _band(
     sizes, order = able.sum(1).sort(descending=True)
     counts = sizes.tolist()
     # (most candidates, tiles): each tile's, in their order.
-    candidates = able[order].byte().sort(dim=1, descending=True, stable=True).indices[:, : counts[0]].T
+    candidates = (
+        able[order].byte().sort(dim=1, descending=True, stable=True).indices[:, : counts[0]].T
+    )
     tile_rows, tile_columns = order // columns.count + first, order % columns.count
 
     # Where each tile's cells are in a map, (tiles, rows.span, columns.span) ...

@@ -51,7 +51,7 @@ def _upsampled_argmax_kernel(
     )
     best = tl.full((ROWS, COLUMNS), -float("inf"), tl.float32)
     label = tl.zeros((ROWS, COLUMNS), tl.int32)
-    for index in range(0, number):
+    for index in range(number):
         above_west = tl.load(maps + above + west).to(tl.float32)
         above_east = tl.load(maps + above + east).to(tl.float32)
         below_west = tl.load(maps + below + west).to(tl.float32)
