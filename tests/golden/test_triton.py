@@ -4,22 +4,49 @@ import numpy as np
 import pytest
 import torch
 
-from diffsegkit import SourceOutput
+from diffsegkit import AttentionMap, SourceOutput
 from diffsegkit.aggregators import ResolutionAggregator
 from diffsegkit.assigners import ArgmaxAssigner
-from diffsegkit.kernels import kernel_backend
+from diffsegkit.kernels import kernel_backend, launch
+from diffsegkit.kernels.absorb import triton as absorb
+from diffsegkit.kernels.pairwise_kl import triton as pairwise_kl
 from diffsegkit.mergers import IterativeKLMerger
 from tests.golden.test_parity import CASES, aggregate, agreement, expected
 from tests.kernels.conftest import DEVICE, launched  # noqa: F401 - a fixture
 from tests.synthetic import region_attention
 
-# In the interpreter a case takes a minute or two; on a GPU all of them take seconds.
-NAMES = list(CASES) if DEVICE.type == "cuda" else ["smooth", "only32", "soft_many", "soft_grid10"]
+# In the interpreter a program of a kernel is Python, so the largest launches have fewer and larger
+# tiles there. The tiles of a GPU are those of tests/kernels and of test_small_grids.
+LARGE_TILES = {
+    "_mark_close_kernel": {"ROWS_X": 256, "ROWS_Y": 1024, "BLOCK": 512},
+    "_add_sums_kernel": {"ROWS": 256, "BLOCK": 512, "COLUMNS": 1024},
+    "_pairwise_kl_kernel": {"ROWS_X": 256, "ROWS_Y": 256, "BLOCK": 512},
+}
 
 STAGES = {
     "_accumulate_upsampled_kernel", "_mark_close_kernel", "_add_sums_kernel",
     "_pairwise_kl_kernel", "_greedy_groups_kernel", "_upsampled_argmax_kernel",
 }  # fmt: skip
+
+
+@pytest.fixture
+def large_tiles(monkeypatch):
+    """Larger tiles for whatever is launched, in the interpreter."""
+    if DEVICE.type == "cuda":
+        return
+
+    def with_large_tiles(kernel, grid, like, *args, **options):
+        name = kernel.fn.__name__
+        if name in LARGE_TILES:
+            tiles = LARGE_TILES[name]
+            rows, columns = [each for each in tiles if each != "BLOCK"]
+            covered = grid[0] * options[columns], grid[1] * options[rows]
+            shape = [-(-covered[0] // tiles[columns]), -(-covered[1] // tiles[rows]), *grid[2:]]
+            options, grid = options | tiles, tuple(shape)
+        launch.launch(kernel, grid, like, *args, **options)
+
+    for module in (absorb, pairwise_kl):
+        monkeypatch.setattr(module, "launch", with_large_tiles)
 
 
 def segment(output, weighting, merger, size):
@@ -30,8 +57,8 @@ def segment(output, weighting, merger, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_golden_cases(name, launched):  # noqa: F811
+@pytest.mark.parametrize("name", CASES)
+def test_golden_cases(name, launched, large_tiles):  # noqa: F811
     case = CASES[name]
     source = aggregate(name).source
     attention = [layer.select(slice(None)) for layer in source.attention]
@@ -61,8 +88,6 @@ def test_small_grids(grid, launched, generator):  # noqa: F811
     """The same on grids that the interpreter does at once, through every stage."""
     fine = region_attention(grid, generator).probs
     coarse = region_attention((grid[0] // 4, grid[1] // 4), generator).probs
-    from diffsegkit import AttentionMap
-
     output = SourceOutput(
         [
             AttentionMap(fine.to(DEVICE), grid),
