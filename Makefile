@@ -22,7 +22,7 @@ lint: .venv/.lint
 	$(BIN)/mypy
 
 bench: .venv/.test
-	$(BIN)/python experiments/benchmarks/postprocess.py
+	$(BIN)/diffsegkit bench --out outputs/bench.csv
 
 clean:
 	rm -rf .venv outputs

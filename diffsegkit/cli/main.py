@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": "Score many variants on the same attention.",
     "data": "Check the files of a data set.",
     "download": "Fetch the weights that presets need.",
+    "bench": "Measure speed and memory beside plain PyTorch.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }
@@ -100,6 +101,8 @@ def _run(args: list[str]) -> int:
 def _prepare_process(debug: bool) -> None:
     logging.basicConfig(format="%(name)s: %(message)s")
     logging.getLogger("diffsegkit").setLevel(logging.DEBUG if debug else logging.INFO)
+    # That a CPU has no Triton is as it should be; what a GPU lacks is a warning.
+    logging.getLogger("diffsegkit.kernels").setLevel(logging.DEBUG if debug else logging.WARNING)
     # Uninstalled code in the working directory can be named by its dotted path; last, so that
     # it never hides an installed module.
     here = str(Path.cwd())

@@ -17,6 +17,7 @@ from diffsegkit.interfaces.half import from_half, to_half
 FORMAT = 1
 """Of the bytes, and of how values are rounded; part of the key of whatever is stored."""
 
+
 @dataclass(frozen=True, eq=False)
 class StoredOutput:
     """One image's share of a :class:`~diffsegkit.SourceOutput`, its attention in float16.
