@@ -33,6 +33,9 @@ class HalfAttention(AggregatedAttention):
         """``(B, N, N)`` float32, made anew each time; :meth:`rows` gives parts of it."""
         return from_half(self._scaled)
 
+    def __repr__(self) -> str:
+        return f"HalfAttention(batch_size={self.batch_size}, grid={self.grid})"
+
     @property
     def batch_size(self) -> int:
         """How many images."""

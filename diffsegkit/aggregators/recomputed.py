@@ -41,6 +41,9 @@ class RecomputedAttention(AggregatedAttention):
         """``(B, N, N)`` float32, computed and kept when somebody asks for it."""
         return self.rows(slice(None))
 
+    def __repr__(self) -> str:
+        return f"RecomputedAttention(batch_size={self.batch_size}, grid={self.grid})"
+
     @property
     def batch_size(self) -> int:
         """How many images."""

@@ -1,5 +1,7 @@
 """However an aggregate is held, mergers read the same rows from it."""
 
+import pickle
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,6 +43,8 @@ def test_rows(grids, storage, generator):
     assert type(other) is not type(stored)
     assert (other.grid, other.batch_size, other.device) == (stored.grid, 2, stored.device)
     assert other.source is output
+    assert repr(other).endswith(f"(batch_size=2, grid={stored.grid})")
+    assert "probs" not in vars(other)  # nor was anything computed for it
     last = stored.num_locations - 1
     for index in (
         slice(None), slice(0, 1), slice(3, 11), slice(last, None), slice(5, 5), slice(2, last, 3),
@@ -52,6 +56,8 @@ def test_rows(grids, storage, generator):
     chosen = other.select(second)
     assert_same(chosen.rows(slice(1, 9)), stored.select(second).rows(slice(1, 9)), storage)
     assert chosen.source.batch_size == 1
+    copied = pickle.loads(pickle.dumps(other))
+    assert_same(copied.rows(slice(2, 7)), stored.rows(slice(2, 7)), storage)
     assert_same(other.probs, stored.probs, storage)
     # After `probs` was asked for, too.
     assert_same(other.rows(slice(2, 7)), stored.rows(slice(2, 7)), storage)

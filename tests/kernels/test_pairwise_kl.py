@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 
 from diffsegkit.kernels import pairwise_kl
+from diffsegkit.kernels.pairwise_kl import reference
 
 
 def definition(x, y):
@@ -77,6 +78,25 @@ def test_zeros_cost_what_the_clamp_says():
     # 1/2 [(1 - 0)(0 - log 1e-12) + (0 - 1)(log 1e-12 - 0)] = -log 1e-12
     torch.testing.assert_close(pairwise_kl(x, y), -torch.tensor([[1e-12]]).double().log())
     assert torch.isfinite(pairwise_kl(x.float(), y.float())).all()
+
+
+@pytest.mark.parametrize("limit", [1, 7 * 40 * 8, 10**9])
+def test_blocks_do_not_change_the_result(monkeypatch, limit):
+    """From one row at a time to all at once; blocks need not divide the rows."""
+    x, y = distributions(0, 33, 40, 2.0), distributions(1, 20, 40, 2.0)
+    monkeypatch.setattr(reference, "_BLOCK_BYTES", {"cpu": limit})
+    torch.testing.assert_close(pairwise_kl(x, y), definition(x, y))
+    distance = pairwise_kl(x)
+    torch.testing.assert_close(distance, definition(x, x), atol=1e-12, rtol=1e-9)
+    assert torch.equal(distance, distance.mT)
+    assert (distance.diagonal() == 0).all()
+
+
+def test_empty_and_learned():
+    assert pairwise_kl(torch.ones(0, 4), torch.ones(3, 4)).shape == (0, 3)
+    assert pairwise_kl(torch.ones(2, 0)).tolist() == [[0, 0], [0, 0]]
+    learned = torch.softmax(torch.randn(3, 5, requires_grad=True), 1)
+    assert not pairwise_kl(learned).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

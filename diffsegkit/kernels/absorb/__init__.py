@@ -42,7 +42,8 @@ def absorb(
         precision: Of the distances, see :func:`pairwise_kl`; sums are always float32.
 
     Returns:
-        Members ``(M, K)`` bool, and the sums ``(M, N)``: ``out``, or a new tensor.
+        Members ``(M, K)`` bool, and the sums ``(M, N)``: ``out``, or a new tensor, without
+        gradient.
 
     Raises:
         ValueError: If shapes, dtypes or devices do not agree, or an option is unknown.
@@ -71,16 +72,17 @@ def absorb(
             f"contiguous rows, but got {out.dtype} of shape {tuple(out.shape)}."
         )
     members = torch.empty((len(anchors), len(maps)), dtype=torch.bool, device=maps.device)
-    if use_triton("absorb", backend, maps):
-        from diffsegkit.kernels.absorb.triton import add_sums_triton, mark_close_triton
+    with torch.no_grad():
+        if use_triton("absorb", backend, maps):
+            from diffsegkit.kernels.absorb.triton import add_sums_triton, mark_close_triton
 
-        mark_close_triton(anchors, maps, threshold, members, split=precision == "float32")
-        _mark_own(members, locations)
-        add_sums_triton(members, values, out)
-    else:
-        mark_close_reference(anchors.to(dtype), maps.to(dtype), threshold, members)
-        _mark_own(members, locations)
-        add_sums_reference(members, values.to(dtype), out)
+            mark_close_triton(anchors, maps, threshold, members, split=precision == "float32")
+            _mark_own(members, locations)
+            add_sums_triton(members, values, out)
+        else:
+            mark_close_reference(anchors.to(dtype), maps.to(dtype), threshold, members)
+            _mark_own(members, locations)
+            add_sums_reference(members, values.to(dtype), out)
     return members, out
 
 

@@ -21,20 +21,18 @@ def pairwise_kl_reference(x: Tensor, y: Tensor | None = None) -> Tensor:
     result.
 
     Args:
-        x: ``(..., M, N)``, float32 or float64.
-        y: ``(..., K, N)`` of the same dtype, or None for the self-distance.
+        x: ``(M, N)`` or ``(B, M, N)``, float32 or float64.
+        y: ``(K, N)`` or ``(B, K, N)`` of the same dtype, or None for the self-distance.
 
     Returns:
-        ``(..., M, K)`` in nats.
+        ``(M, K)`` or ``(B, M, K)``, in nats.
     """
     out = x.new_empty((*x.shape[:-1], (x if y is None else y).shape[-2]))
-    images = x.reshape(-1, *x.shape[-2:])
-    for image, own in enumerate(images):
-        distance = out.view(-1, *out.shape[-2:])[image]
-        if y is None:
-            _self_distances(own, distance)
-        else:
-            _distances(own, y.reshape(-1, *y.shape[-2:])[image], distance)
+    if x.ndim == 2:
+        _image_distances(x, y, out)
+    else:
+        for image, own in enumerate(x):
+            _image_distances(own, None if y is None else y[image], out[image])
     return out.mul_(0.5).clamp_min_(0)
 
 
@@ -66,9 +64,16 @@ def doubled_distances(x: Tensor, log_x: Tensor, h_x: Tensor, y: Tensor, out: Ten
 def row_blocks(maps: Tensor) -> Iterator[slice]:
     """Rows of ``(M, N)`` in pieces that a cache holds."""
     limit = _BLOCK_BYTES.get(maps.device.type, _DEFAULT_BLOCK_BYTES)
-    step = max(1, limit // (maps.shape[1] * maps.element_size()))
+    step = max(1, limit // max(1, maps.shape[1] * maps.element_size()))
     for start in range(0, len(maps), step):
         yield slice(start, min(start + step, len(maps)))
+
+
+def _image_distances(x: Tensor, y: Tensor | None, out: Tensor) -> None:
+    if y is None:
+        _self_distances(x, out)
+    else:
+        _distances(x, y, out)
 
 
 def _distances(x: Tensor, y: Tensor, out: Tensor) -> None:

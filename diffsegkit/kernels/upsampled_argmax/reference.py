@@ -41,6 +41,11 @@ class _Tiles:
     """``(count, pixels)``, in the dtype of the maps: how far each pixel is from the one before."""
 
     @property
+    def number(self) -> int:
+        """How many tiles there are."""
+        return self.cells.shape[0]
+
+    @property
     def span(self) -> int:
         """How many cells a tile has."""
         return self.cells.shape[1]
@@ -61,12 +66,10 @@ def upsampled_argmax_reference(maps: Tensor, size: tuple[int, int]) -> Tensor:
     able, finite = _able(maps, rows, columns)
     labels = torch.empty(size, dtype=torch.int64, device=maps.device)
     step = max(1, _BAND_PIXELS // (rows.pixels * width))
-    for first in range(0, rows.count, step):
-        tiles = _band(maps, rows, columns, first, able[first : first + step], finite)
-        # (tile rows, tile columns, pixel rows, pixel columns) to an image, without what hangs over.
-        band = tiles.transpose(1, 2).reshape(-1, columns.count * columns.pixels)
+    for first in range(0, rows.number, step):
+        band = _band(maps, rows, columns, first, able[first : first + step], finite)
         own = labels[first * rows.pixels :][: len(band)]
-        own.copy_(band[: len(own), :width])
+        own.copy_(band[: len(own), :width])  # without what hangs over
     return labels
 
 
@@ -132,11 +135,12 @@ def _band(
         rows: Of the whole image.
         columns: Likewise.
         first: The first row of tiles.
-        able: ``(n, columns.count, K)`` bool: which maps can win.
+        able: ``(n, columns.number, K)`` bool: which maps can win.
         finite: Whether all maps are.
 
     Returns:
-        ``(n, columns.count, rows.pixels, columns.pixels)``, whole numbers in the dtype of the maps.
+        ``(n * rows.pixels, columns.number * columns.pixels)``, whole numbers in the dtype of the
+        maps.
     """
     device, width = maps.device, maps.shape[2]
     able = able.flatten(0, 1)
@@ -147,7 +151,7 @@ def _band(
     candidates = (
         able[order].byte().sort(dim=1, descending=True, stable=True).indices[:, : counts[0]].T
     )
-    tile_rows, tile_columns = order // columns.count + first, order % columns.count
+    tile_rows, tile_columns = order // columns.number + first, order % columns.number
 
     # Where each tile's cells are in a map, (tiles, rows.span, columns.span) ...
     cells = (rows.cells[tile_rows] * width)[:, :, None] + columns.cells[tile_columns][:, None]
@@ -163,37 +167,36 @@ def _band(
     below = (start + rows.after[tile_rows]).flatten()
     down = rows.between[tile_rows][:, :, None]
 
-    values = maps.flatten()
+    values, size = maps.flatten(), maps[0].numel()
     # In floating point, as PyTorch's loops over it are vectorised; exact up to 2^24 maps.
     labels = candidates[0].to(maps)[:, None, None].repeat(1, rows.pixels, columns.pixels)
-    shape = labels.shape[1:]
-    best = labels
-    for rank, candidate in enumerate(candidates):
-        # A tile with one candidate is done; one with two needs the values of both.
-        tiles = sum(count > max(rank, 1) for count in counts)
-        if tiles == 0:
-            break
-        index = candidate[:tiles, None, None]
-        near = values.index_select(0, (cells[:tiles] + index * maps[0].numel()).flatten())
+    # A tile with one candidate is done; one with two needs the values of both.
+    left_over = [sum(count > max(rank, 1) for count in counts) for rank in range(counts[0])]
+    # Written over at each rank: fresh memory would cost as much as what is computed in it.
+    best, value, other = torch.empty_like(labels[: left_over[0]]).repeat(3, 1, 1, 1)
+    for rank, tiles in enumerate(left_over):
+        index = candidates[rank, :tiles, None, None]
+        near = values.index_select(0, (cells[:tiles] + index * size).flatten())
         # Separable: the columns first, on the grid's few rows ...
-        here = slice(tiles * rows.span * shape[1])
+        here = slice(tiles * rows.span * columns.pixels)
         wide = torch.lerp(
             near.index_select(0, left[here]), near.index_select(0, right[here]), across[here]
-        ).reshape(-1, shape[1])
+        ).reshape(-1, columns.pixels)
         # ... then each row of pixels between the two rows of the grid around it.
-        here = slice(tiles * shape[0])
-        value = torch.lerp(
-            wide.index_select(0, above[here]).reshape(-1, *shape),
-            wide.index_select(0, below[here]).reshape(-1, *shape),
-            down[:tiles],
-        )
+        here = slice(tiles * rows.pixels)
+        new, old = (value if rank else best)[:tiles], best[:tiles]
+        larger = other[:tiles]
+        torch.index_select(wide, 0, above[here], out=new.flatten(0, 1))
+        torch.index_select(wide, 0, below[here], out=larger.flatten(0, 1))
+        torch.lerp(new, larger, down[:tiles], out=new)
         if not finite:
-            value.nan_to_num_(nan=-inf, posinf=inf, neginf=-inf)
-        if rank == 0:
-            best, larger = value, torch.empty_like(value)
-            continue
-        torch.gt(value, best[:tiles], out=larger[:tiles])
-        torch.lerp(labels[:tiles], index.to(maps), larger[:tiles], out=labels[:tiles])
-        torch.maximum(best[:tiles], value, out=best[:tiles])
-    labels = labels.index_select(0, order.argsort())
-    return labels.reshape(-1, columns.count, *shape)
+            new.nan_to_num_(nan=-inf, posinf=inf, neginf=-inf)
+        if rank:
+            torch.gt(new, old, out=larger)
+            torch.lerp(labels[:tiles], index.to(maps), larger, out=labels[:tiles])
+            torch.maximum(old, new, out=old)
+    # Back in order, and from tiles to rows of the image.
+    places = order.argsort().reshape(-1, 1, columns.number) * rows.pixels
+    places = places + torch.arange(rows.pixels, device=device)[:, None]
+    image = labels.flatten(0, 1).index_select(0, places.flatten())
+    return image.reshape(-1, columns.number * columns.pixels)
