@@ -98,6 +98,8 @@ def _cases():
     fine, bf16 = empty(1, 4096, 4096), torch.bfloat16
     yield "mean_attention, 8 heads of 40, 4096", partial(attend, 8, 4096, 4096, 40, half)
     yield "mean_attention, added to a sum", partial(attend, 8, 4096, 4096, 40, half, fine)
+    tokens = empty(1, 1374, 1374)
+    yield "mean_attention, 6 heads of 64, 1374", partial(attend, 6, 1374, 1374, 64, half, tokens)
     yield "mean_attention, 8 heads of 160, 256", partial(attend, 8, 256, 256, 160, half)
     yield "mean_attention, float32, 160", partial(attend, 8, 256, 256, 160, torch.float32)
     yield "mean_attention, odd shapes, bfloat16", partial(attend, 3, 77, 75, 7, bf16)

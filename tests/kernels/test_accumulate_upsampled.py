@@ -118,7 +118,7 @@ def test_by_hand(device, backend):
     assert out[0].tolist() == [first, first, second, second]
 
 
-sides, ratios = st.integers(1, 5), st.integers(1, 4)
+sides, ratios = st.integers(1, 4), st.integers(1, 3)
 
 
 @backends
@@ -140,11 +140,11 @@ def test_each_map_grows_by_the_weight(device, backend, grid, ratio, seed, weight
 
 
 @backends
-@pytest.mark.parametrize("grid", [(4, 5), (2, 5), (8, 10)])
-@pytest.mark.parametrize("rows", [8, 4, 3, 1])
+@pytest.mark.parametrize("grid", [(4, 2), (2, 2), (8, 4)])
+@pytest.mark.parametrize("rows", [4, 3])
 def test_bands_are_the_whole(device, poisoned, grid, rows, backend):
     """Views of some rows of the aggregate, cut between the repetitions of a coarse row, or not."""
-    target = (8, 10)
+    target = (8, 4)
     repeats = target[0] // grid[0]
     whole, probs = problem(grid, target, device)
     banded = whole.clone()
@@ -196,28 +196,28 @@ def test_maps_may_be_views(device, backend):
 
 @backends
 def test_a_batch_is_a_loop(device, poisoned, backend):
-    out, probs = problem((3, 4), (6, 8), device, images=3)
+    out, probs = problem((2, 3), (4, 6), device, images=3)
     alone = out.clone()
-    accumulate_upsampled(out, probs, (3, 4), 0.3, backend=backend)
+    accumulate_upsampled(out, probs, (2, 3), 0.3, backend=backend)
     for image in range(3):
         one = slice(image, image + 1)
-        accumulate_upsampled(alone[one], probs[one], (3, 4), 0.3, backend=backend)
+        accumulate_upsampled(alone[one], probs[one], (2, 3), 0.3, backend=backend)
     torch.testing.assert_close(alone, out)
 
 
 @backends
-@pytest.mark.parametrize("grid", [(32, 36), (64, 72)])
+@pytest.mark.parametrize("grid", [(550, 2), (1100, 4)])
 def test_maps_larger_than_a_block(device, poisoned, launched, grid, backend):
-    """4608 keys, for two rows of queries at the end of the grid."""
+    """4400 keys, for two rows of queries of a grid that is narrow."""
     generator = torch.Generator().manual_seed(0)
-    target, cells = (64, 72), grid[0] * grid[1]
+    target, cells = (1100, 4), grid[0] * grid[1]
     probs = torch.rand(1, 2 * grid[1], cells, generator=generator).to(device)
-    out = torch.zeros(1, 2 * target[1], 64 * 72, device=device)
-    accumulate_upsampled(out, probs, grid, 4608.0, target=target, backend=backend)
+    out = torch.zeros(1, 2 * target[1], 4400, device=device)
+    accumulate_upsampled(out, probs, grid, 4400.0, target=target, backend=backend)
     assert launched == (KERNEL if backend == "triton" else [])
     maps = probs.double().view(1, -1, *grid)
     maps = functional.interpolate(maps, size=target, mode="bilinear").flatten(2)
-    maps *= 4608 / maps.sum(-1, keepdim=True)
+    maps *= 4400 / maps.sum(-1, keepdim=True)
     across = target[1] // grid[1]
     expected = maps.view(1, 2, grid[1], 1, -1).expand(-1, -1, -1, across, -1).reshape(out.shape)
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
@@ -353,7 +353,7 @@ GOOD = {"out": torch.zeros(2, 24, 24), "probs": torch.ones(2, 6, 6), "grid": (2,
         ({"out": torch.zeros(24, 24)}, r"`out` .* but got \(24, 24\)"),
         ({"out": torch.zeros(2, 24, 24).half()}, "`out` to be float32 or float64, but got .*16"),
         ({"out": torch.zeros(2, 24, 24).mT}, r"`out` .* one piece .* strides \(576, 1, 24\)"),
-        ({"probs": torch.ones(2, 6, 6).long()}, "`probs` to be floating point, .* int64"),
+        ({"probs": torch.ones(2, 6, 6).long()}, "`probs` to be floating point, .* got torch.int64"),
         ({"probs": torch.ones(2, 6, 6).double()}, "float64 only if `out` is, but got torch.float64"),
         ({"out": torch.zeros(2, 24, 24, device="meta")}, "on one device, but got meta and cpu"),
         ({"out": torch.zeros(2, 12, 12)}, r"`target` to be given, because 12 keys .* \(2, 3\)"),

@@ -82,6 +82,24 @@ def _maxima_and_sums_kernel(
 
 
 @triton.jit
+def _write(
+    out, values, rows, columns, num_queries, num_keys, stride_oq, stride_ok,
+    ADD: tl.constexpr, EVEN: tl.constexpr,
+):  # fmt: skip
+    places = rows.to(tl.int64)[:, None] * stride_oq + columns.to(tl.int64)[None, :] * stride_ok
+    places += out
+    if EVEN:
+        if ADD:
+            values += tl.load(places)
+        tl.store(places, values)
+    else:
+        inside = (rows < num_queries)[:, None] & (columns < num_keys)[None, :]
+        if ADD:
+            values += tl.load(places, mask=inside)
+        tl.store(places, values, mask=inside)
+
+
+@triton.jit
 def _mean_attention_kernel(
     q, k, maxima, reciprocals, out, num_heads, num_queries, num_keys, stride_qb, stride_qh,
     stride_q, stride_kb, stride_kh, stride_k, stride_sb, stride_sh, stride_ob, stride_oq, stride_ok,
@@ -113,17 +131,13 @@ def _mean_attention_kernel(
         maxima += stride_sh
         reciprocals += stride_sh
     total *= factor
-    places = rows.to(tl.int64)[:, None] * stride_oq + columns.to(tl.int64)[None, :] * stride_ok
-    places += out + image * stride_ob
-    if EVEN:
-        if ADD:
-            total += tl.load(places)
-        tl.store(places, total)
-    else:
-        inside = (rows < num_queries)[:, None] & (columns < num_keys)[None, :]
-        if ADD:
-            total += tl.load(places, mask=inside)
-        tl.store(places, total, mask=inside)
+    out += image * stride_ob
+    # One half after the other, because what is read of all of it would not fit the registers.
+    left, right = tl.split(tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS // 2)
+    _write(out, left, rows, columns, num_queries, num_keys, stride_oq, stride_ok, ADD, EVEN)
+    columns += COLUMNS // 2
+    _write(out, right, rows, columns, num_queries, num_keys, stride_oq, stride_ok, ADD, EVEN)
 
 
 def mean_attention_triton(

@@ -19,7 +19,7 @@ _TILE_CELLS = 4
 _MIN_TILE_PIXELS = 32
 _MAX_TILE_PIXELS = 128
 # So many pixels are processed together, in whole rows of tiles: more than a cache holds gain
-# nothing, and each takes about 40 bytes until its label is known.
+# nothing, and each takes about 30 bytes until its label is known.
 _BAND_PIXELS = 2**18
 
 
@@ -173,7 +173,7 @@ def _band(
     # A tile with one candidate is done; one with two needs the values of both.
     left_over = [sum(count > max(rank, 1) for count in counts) for rank in range(counts[0])]
     # Written over at each rank: fresh memory would cost as much as what is computed in it.
-    best, value, other = torch.empty_like(labels[: left_over[0]]).repeat(3, 1, 1, 1)
+    best, value, other = labels.new_empty(3, left_over[0], *labels.shape[1:])
     for rank, tiles in enumerate(left_over):
         index = candidates[rank, :tiles, None, None]
         near = values.index_select(0, (cells[:tiles] + index * size).flatten())
