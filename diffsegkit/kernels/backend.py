@@ -87,7 +87,7 @@ def triton_problem(device: torch.device, dtype: torch.dtype = torch.float32) -> 
         device: Where the tensors are.
         dtype: Theirs.
     """
-    if find_spec("triton") is None:
+    if not _is_installed():
         return "triton is not installed; pip install 'diffsegkit[triton]' brings it."
     if dtype == torch.float64:
         return "in float64 there are no tensor cores, so PyTorch computes it."
@@ -102,6 +102,12 @@ def triton_problem(device: torch.device, dtype: torch.dtype = torch.float32) -> 
 def interpreting() -> bool:
     """Whether Triton runs kernels on the CPU, in its interpreter, as the tests do."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
+
+
+@cache
+def _is_installed() -> bool:
+    # Asked once, as it looks through folders, and kernels of small bands are called often.
+    return find_spec("triton") is not None
 
 
 @cache

@@ -83,7 +83,7 @@ def test_problems_are_told_apart(monkeypatch):
     assert "interpreter needs" in triton_problem(torch.device("meta"))
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     assert "'cpu', and Triton needs a GPU" in triton_problem(torch.device("cpu"))
-    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "_is_installed", lambda: False)
     assert "pip install 'diffsegkit[triton]'" in triton_problem(torch.device("cpu"))
 
 
