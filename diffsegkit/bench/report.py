@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from diffsegkit.bench.row import Row
 
 _HEADINGS = ("p20 ms", "p50 ms", "p80 ms", "peak MiB", "differs by")
+_UNSTEADY = 2  # p80 / p20
 
 
 def report(rows: Sequence[Row]) -> list[str]:
@@ -72,9 +73,16 @@ def _table(rows: Sequence[Row]) -> list[str]:
             "-" if row.peak_mib is None else f"{row.peak_mib:.0f}",
             "-" if row.difference is None else f"{row.difference:.1g}",
         )
-        note = "" if row.status == "ok" else f"  {row.status}: {row.note}"
+        note = _steadiness(row) if row.status == "ok" else f"  {row.status}: {row.note}"
         lines.append(f"  {row.contender:{width}}" + "".join(f"{c:>12}" for c in cells) + note)
     return lines
+
+
+def _steadiness(row: Row) -> str:
+    """A mark on times that vary so much that something else must have run beside them."""
+    if not row.p20_ms or not row.p80_ms or row.p80_ms < _UNSTEADY * row.p20_ms:
+        return ""
+    return f"  unsteady: p80 is {row.p80_ms / row.p20_ms:.1f} times p20"
 
 
 def _number(milliseconds: float | None) -> str:

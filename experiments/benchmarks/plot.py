@@ -114,6 +114,7 @@ def _label_axes(panel, own):
     panel.xaxis.set_major_locator(FixedLocator(own))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter("{x:.0f}")
+    panel.tick_params(axis="x", labelsize=7)
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter("{x:g}")

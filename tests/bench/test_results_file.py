@@ -81,7 +81,7 @@ def test_ratios_come_first():
         row(),
         row("matrix form", "baseline", milliseconds=[4.0], peak_mib=40.0),
         row("bare product", "floor", milliseconds=[1.0]),
-        row("diffsegkit: a step", "part"),
+        row("diffsegkit: a step", "part", milliseconds=[1.0, 2.0, 6.0]),
         row("unmeasured", "baseline", milliseconds=[8.0], peak_mib=None),
     ]
     lines = report(rows)
@@ -93,5 +93,7 @@ def test_ratios_come_first():
         "",
     ]
     assert lines[6].split() == ["diffsegkit", "1.400", "2.000", "2.600", "10", "-"]
+    assert lines[7].endswith(" -")
+    assert lines[9].endswith(" -  unsteady: p80 is 3.1 times p20")
     assert len(lines) == 6 + len(rows)
     assert "2 threads" in describe_conditions(rows[0])

@@ -26,13 +26,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffsegkit import Segmenter
+from diffsegkit.bench.random_stable_diffusion import write_folder
 from diffsegkit.errors import ComponentError, WeightsError
 from diffsegkit.interfaces import validation
 from diffsegkit.sources import StableDiffusionSource
 from diffsegkit.sources.stable_diffusion import source as source_module
 from diffsegkit.sources.stable_diffusion.capture import Recorder, capturing
 from diffsegkit.sources.stable_diffusion.layers import layer_grids
-from experiments.benchmarks.stable_diffusion import write_folder
 from tests.sources.pipelines import FAMILIES, make_pipeline
 
 
