@@ -16,7 +16,12 @@ from diffsegkit import registry
 from diffsegkit.errors import UsageError
 from diffsegkit.interfaces.parts import PARTS
 
-_KIND_OF = {**{part: part for part in PARTS}, "segmenter": "segmenter", "data": "datamodule"}
+_KIND_OF = {
+    **{part: part for part in PARTS},
+    "anchors": "anchors",
+    "segmenter": "segmenter",
+    "data": "datamodule",
+}
 """Which kind of component each key names, on a command line and in YAML."""
 
 

@@ -33,6 +33,7 @@ GROUPS = {
     "sources": "diffsegkit.attention_sources",
     "aggregators": "diffsegkit.aggregators",
     "mergers": "diffsegkit.mergers",
+    "anchors": "diffsegkit.anchors",
     "assigners": "diffsegkit.assigners",
     "segmenters": "diffsegkit.segmenters",
     "datamodules": "diffsegkit.datamodules",
@@ -45,6 +46,7 @@ _BASES = {
     "sources": "diffsegkit.interfaces:AttentionSource",
     "aggregators": "diffsegkit.interfaces:Aggregator",
     "mergers": "diffsegkit.interfaces:Merger",
+    "anchors": "diffsegkit.mergers.anchors:AnchorSampler",
     "assigners": "diffsegkit.interfaces:Assigner",
     "segmenters": "diffsegkit.segmenters:ImageSegmenter",
     "datamodules": "diffsegkit.data:SegmentationDataModule",
@@ -57,8 +59,8 @@ class Component:
     """A component as its distribution's metadata describes it, not imported.
 
     Args:
-        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``, ``"segmenters"``,
-            ``"datamodules"`` or ``"presets"``.
+        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"anchors"``, ``"assigners"``,
+            ``"segmenters"``, ``"datamodules"`` or ``"presets"``.
         name: What to ask for it by.
         target: Where it is, ``"package.module:Object"``.
         distribution: The installed distribution it belongs to.
@@ -83,8 +85,9 @@ def list_components(kind: str | None = None, pattern: str = "*") -> list[str]:
     """Names of the installed components, plugins included.
 
     Args:
-        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"assigners"``, ``"segmenters"``,
-            ``"datamodules"`` or ``"presets"`` (the singular will do); all kinds by default.
+        kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"anchors"``, ``"assigners"``,
+            ``"segmenters"``, ``"datamodules"`` or ``"presets"`` (the singular will do); all kinds
+            by default.
         pattern: What the names must match, ``*`` and ``?`` being wildcards; without a wildcard,
             what they must contain. Case does not count.
 

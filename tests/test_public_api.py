@@ -172,8 +172,8 @@ API = {
         "variant=None, config=None, timestep=300, noise=False, latent='mean', prompt='', "
         "layers=None, average=True, image_size=None, seed=0, dtype='auto', device=None",
         "VisionTransformerSource": "model='facebook/dinov2-small', revision=None, variant=None, "
-        "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, image_size=None, "
-        "mean=None, std=None, dtype='auto', device=None",
+        "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, features=None, "
+        "feature_layers=(-1,), image_size=None, mean=None, std=None, dtype='auto', device=None",
     },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",

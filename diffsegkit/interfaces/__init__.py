@@ -4,6 +4,7 @@ from diffsegkit.interfaces.aggregator import Aggregator
 from diffsegkit.interfaces.assigner import Assigner
 from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, SourceOutput
 from diffsegkit.interfaces.checks import validation
+from diffsegkit.interfaces.features import require_features
 from diffsegkit.interfaces.merger import Merger
 from diffsegkit.interfaces.proposals import MergingRound, Proposals
 from diffsegkit.interfaces.source import AttentionSource
@@ -18,5 +19,6 @@ __all__ = [
     "MergingRound",
     "Proposals",
     "SourceOutput",
+    "require_features",
     "validation",
 ]

@@ -44,6 +44,7 @@ class _Recorder:
 
     wanted: frozenset[int]
     take: Take
+    to_the_end: bool
     seen: int = 0
     taken: list[int] = field(default_factory=list)
 
@@ -52,7 +53,7 @@ class _Recorder:
         if layer in self.wanted:
             self.take(layer, states)
             self.taken.append(layer)
-        if layer == max(self.wanted):
+        if layer == max(self.wanted) and not self.to_the_end:
             raise _EnoughError
 
 
@@ -68,8 +69,13 @@ def register_implementation() -> None:
 
 
 def capture_attention(
-    model: nn.Module, inputs: Mapping[str, Any], layers: Collection[int], take: Take
-) -> None:
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    layers: Collection[int],
+    take: Take,
+    *,
+    hidden_states: bool = False,
+) -> Any:  # noqa: ANN401
     """Run a model no further than needed, and hand over what some attention layers compare.
 
     With fused attention transformers' ``output_attentions`` gives nothing, without a word. So the
@@ -82,15 +88,23 @@ def capture_attention(
         inputs: What it is called with, by name.
         layers: The layers wanted, counted from 0 in the order in which they run; at least one.
         take: Called for each of them.
+        hidden_states: Whether the tokens between the layers are wanted too; then the model runs
+            to its end.
+
+    Returns:
+        The model's output if ``hidden_states`` are wanted, otherwise None.
 
     Raises:
         RuntimeError: If the model runs through with a layer missing.
     """
-    recorder = _Recorder(frozenset(layers), take)
+    recorder = _Recorder(frozenset(layers), take, to_the_end=hidden_states)
     token = _active.set(recorder)
+    output = None
     try:
         with torch.no_grad():
-            model(**inputs)
+            output = (
+                model(**inputs, output_hidden_states=True) if hidden_states else model(**inputs)
+            )
     except _EnoughError:
         pass
     finally:
@@ -101,6 +115,7 @@ def capture_attention(
             f"{type(model).__name__} gave no attention of layers {missing}: it called diffsegkit's "
             f"attention {recorder.seen} times. Was its attn_implementation changed?"
         )
+    return output
 
 
 def _attend(

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Literal, get_args
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +28,9 @@ from diffsegkit.weights import ComponentFiles, ModelFiles, WeightsDigest, find_m
 
 Facet = Literal["qk", "qq", "kk", "vv"]
 """What of a layer is compared with what: queries, keys or values."""
+
+Feature = Literal["tokens", "query", "key", "value"]
+"""What of a layer a feature map is made of."""
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -61,6 +65,12 @@ class VisionTransformerSource(AttentionSource):
             the model's own.
         average: Whether the layers become one map, averaged as they come. If not, there is one
             map per layer, which an aggregator averages.
+        features: What the source gives as feature maps beside attention, for parts that compare
+            features: ``"query"``, ``"key"`` or ``"value"`` of all heads side by side (TokenCut
+            and MaskCut compare the keys of the last layer), or ``"tokens"``, what a layer passes
+            on (of the last layer, after the model's final normalisation); None for no features.
+            Queries and keys of DINOv3 have its rotary position embedding applied.
+        feature_layers: Of which layers, one feature map each.
         image_size: The longer side to which the source itself brings images, in pixels. By
             default it takes them as they come, because a ``Segmenter`` sizes them.
         mean: Of each channel; by default what the model's ``preprocessor_config.json`` has, or
@@ -90,6 +100,8 @@ class VisionTransformerSource(AttentionSource):
         facet: Facet = "qk",
         temperature: float = 1.0,
         average: bool = True,
+        features: Feature | None = None,
+        feature_layers: Sequence[int] = (-1,),
         image_size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -105,6 +117,11 @@ class VisionTransformerSource(AttentionSource):
         if facet not in get_args(Facet):
             raise ValueError(
                 f"Expected argument `facet` to be one of {get_args(Facet)}, but got {facet!r}."
+            )
+        if features is not None and features not in get_args(Feature):
+            raise ValueError(
+                f"Expected argument `features` to be None or one of {get_args(Feature)}, but got "
+                f"{features!r}."
             )
         if not 0 < temperature < inf:
             raise ValueError(f"Expected argument `temperature` above 0, but got {temperature}.")
@@ -126,7 +143,10 @@ class VisionTransformerSource(AttentionSource):
         loaded, self._config = load_transformer(
             folder, self._model_type, self.default_dtype(place), variant
         )
-        self.layers = _resolve_layers(layers, self._config.num_hidden_layers, model)
+        count = self._config.num_hidden_layers
+        self.layers = _resolve_layers("layers", layers, count, model)
+        self.features = features
+        self.feature_layers = _resolve_layers("feature_layers", feature_layers, count, model)
         self.model = loaded.to(place)
         self.facet = facet
         self.temperature = temperature
@@ -174,7 +194,7 @@ class VisionTransformerSource(AttentionSource):
 
         Returns:
             One map for all layers, or one per layer in ascending order; float32, on the grid of
-            patches.
+            patches. Features, if asked for, in ascending order of their layers.
 
         Raises:
             ValueError: If the size is no multiple of the patch size, or a layer gives NaN.
@@ -184,20 +204,31 @@ class VisionTransformerSource(AttentionSource):
             images = _resize(images, self.image_size, self.size_multiple)
         grid = self._grid(images)
         maps: list[AttentionMap] = []
+        features: dict[int, Tensor] = {}
 
         def take(layer: int, states: AttentionStates) -> None:
+            if layer in self.feature_layers and self.features in ("query", "key", "value"):
+                features[layer] = self._as_map(getattr(states, self.features), grid)
+            if layer not in self.layers:
+                return
             one = AttentionMap(self._attend(states, grid), grid, name=f"layer_{layer}")
             if self.average and maps:
                 maps[0].probs.add_(one.probs)
             else:
                 maps.append(one)
 
-        capture_attention(self.model, self._inputs(images, grid), self.layers, take)
+        tokens = self.features == "tokens"
+        within = () if self.features is None or tokens else self.feature_layers
+        layers = sorted({*self.layers, *within})
+        inputs = self._inputs(images, grid)
+        output = capture_attention(self.model, inputs, layers, take, hidden_states=tokens)
+        if tokens:
+            features = {layer: self._tokens(output, layer, grid) for layer in self.feature_layers}
         if self.average:
             name = "layers_" + "_".join(map(str, self.layers))
             mean = maps[0].probs.div_(len(self.layers))
             maps = [AttentionMap(mean, grid, name=name, count=len(self.layers))]
-        return SourceOutput(maps, images=images)
+        return SourceOutput(maps, features=[*features.values()], images=images)
 
     def fingerprint(self) -> str:
         """The weights by their contents, what they are built into, and every option.
@@ -213,6 +244,8 @@ class VisionTransformerSource(AttentionSource):
             "facet": self.facet,
             "temperature": self.temperature,
             "average": self.average,
+            # Absent where there are none, so that attention cached before there were any is found.
+            **({"features": [self.features, self.feature_layers]} if self.features else {}),
             "image_size": self.image_size,
             "mean": self.mean,
             "std": self.std,
@@ -224,7 +257,8 @@ class VisionTransformerSource(AttentionSource):
         """The options, for ``repr``."""
         return (
             f"layers={self.layers}, facet={self.facet!r}, temperature={self.temperature}, "
-            f"average={self.average}, image_size={self.image_size}, "
+            f"average={self.average}, features={self.features!r}, "
+            f"feature_layers={self.feature_layers}, image_size={self.image_size}, "
             f"mean={self.mean}, std={self.std}, dtype={self.dtype!r}"
         )
 
@@ -241,19 +275,48 @@ class VisionTransformerSource(AttentionSource):
 
     def _attend(self, states: AttentionStates, grid: Grid) -> Tensor:
         """``(B, h*w, h*w)`` float32: the attention of one layer between patches."""
-        # The class token and, where the model has them, registers; they come first.
-        special = 1 + int(getattr(self._config, "num_register_tokens", 0))
+        special = self._special_tokens()
         one, other = (
             {"q": states.query, "k": states.key, "v": states.value}[c] for c in self.facet
         )
-        if one.shape[2] != special + grid[0] * grid[1]:
-            raise RuntimeError(
-                f"Expected {special} special tokens and {grid[0]}x{grid[1]} patches, but got "
-                f"{one.shape[2]} tokens."
-            )
+        self._check_tokens(one.shape[2], grid)
         scale = states.scale / self.temperature
         probs = mean_attention(one[:, :, special:], other, scale)[:, :, special:]
         return (probs / probs.sum(-1, keepdim=True)).float()
+
+    def _tokens(self, output: Any, layer: int, grid: Grid) -> Tensor:  # noqa: ANN401
+        """``(B, C, h, w)`` float32: what a layer passes on, of the last layer normalised."""
+        last = layer == self._config.num_hidden_layers - 1
+        hidden = output.last_hidden_state if last else output.hidden_states[layer + 1]
+        return self._as_map(hidden[:, None], grid)
+
+    def _as_map(self, states: Tensor, grid: Grid) -> Tensor:
+        """``(B, H, N, d)`` of all tokens to ``(B, H*d, h, w)`` of the patches, float32.
+
+        Raises:
+            ValueError: If a number is not finite.
+        """
+        self._check_tokens(states.shape[2], grid)
+        patches = states[:, :, self._special_tokens() :].float()
+        if not bool(torch.isfinite(patches.sum())):
+            raise ValueError(
+                f"The features {self.features!r} are not finite: the model overflows in "
+                f"{self._parameter().dtype} (then compute in float32, with --dtype), or its "
+                "weights are damaged."
+            )
+        return rearrange(patches, "b heads (h w) d -> b (heads d) h w", h=grid[0])
+
+    def _special_tokens(self) -> int:
+        """The class token and, where the model has them, registers; they come first."""
+        return 1 + int(getattr(self._config, "num_register_tokens", 0))
+
+    def _check_tokens(self, tokens: int, grid: Grid) -> None:
+        special = self._special_tokens()
+        if tokens != special + grid[0] * grid[1]:
+            raise RuntimeError(
+                f"Expected {special} special tokens and {grid[0]}x{grid[1]} patches, but got "
+                f"{tokens} tokens."
+            )
 
     def _parameter(self) -> Tensor:
         return next(self.model.parameters())
@@ -275,18 +338,20 @@ class VisionTransformerSource(AttentionSource):
         return inputs
 
 
-def _resolve_layers(layers: Sequence[int], count: int, model: str) -> tuple[int, ...]:
+def _resolve_layers(
+    argument: str, layers: Sequence[int], count: int, model: str
+) -> tuple[int, ...]:
     """Layers counted from 0, in ascending order."""
     wrong = [layer for layer in layers if not -count <= layer < count]
     if wrong or not layers:
         raise ValueError(
-            f"Expected argument `layers` to hold one or more of the {count} layers of {model!r}, "
+            f"Expected argument `{argument}` to hold one or more of the {count} layers of {model!r}, "
             f"from {-count} to {count - 1}, but got {list(layers)}."
         )
     resolved = sorted(layer % count for layer in layers)
     if len(set(resolved)) < len(resolved):
         raise ValueError(
-            f"Expected argument `layers` to name each layer once, but got {list(layers)} of "
+            f"Expected argument `{argument}` to name each layer once, but got {list(layers)} of "
             f"{count} layers."
         )
     return tuple(resolved)

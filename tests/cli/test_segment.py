@@ -401,7 +401,7 @@ def test_dtypes(photos, tmp_path, dtype):
         (["--merger.thresholds", "abc"], "--merger.thresholds: expected float | Sequence[float]"),
         (["--merger.thresholds", "-1"], "positive distances in nats, but got -1"),
         (["--merger.points_per_side", "1.5"], "expected int for IterativeKLMerger, but got '1.5'"),
-        (["--merger.anchors", "Foo"], "--merger.anchors: there is no class called 'Foo'"),
+        (["--merger.anchors", "Foo"], "There is no anchor called 'Foo'"),
         (["--merger", "nowhere.Foo"], "cannot be imported from 'nowhere.Foo'"),
         (["--merger", "diffsegkit.assigners.ArgmaxAssigner"], "expected a subclass of Merger"),
         (["--merger"], "--merger: expected a value"),
