@@ -345,8 +345,8 @@ def _resolve_layers(
     wrong = [layer for layer in layers if not -count <= layer < count]
     if wrong or not layers:
         raise ValueError(
-            f"Expected argument `{argument}` to hold one or more of the {count} layers of {model!r}, "
-            f"from {-count} to {count - 1}, but got {list(layers)}."
+            f"Expected argument `{argument}` to hold one or more of the {count} layers of "
+            f"{model!r}, from {-count} to {count - 1}, but got {list(layers)}."
         )
     resolved = sorted(layer % count for layer in layers)
     if len(set(resolved)) < len(resolved):
