@@ -226,6 +226,28 @@ def build_method(parser: ArgumentParser, parsed: Namespace) -> Segmenter | Image
     """
     if parsed.segmenter is None:
         return build_segmenter(parser, parsed)
+    return _build_whole_method(parser, parsed)
+
+
+def whole_method_from_configuration(segmenter: str | Mapping[str, Any]) -> ImageSegmenter:
+    """Build a method without parts from plain data.
+
+    Args:
+        segmenter: Its name or dotted path, or ``{"class_path": ..., "init_args": {...}}``.
+
+    Returns:
+        A method that carries its resolved configuration.
+
+    Raises:
+        UsageError: If something is unknown or has a wrong type.
+    """
+    parser = ConfigurationParser()
+    parser.add_argument("--segmenter", type=ImageSegmenter)
+    part = complete_part("segmenter", _plain(segmenter))
+    return _build_whole_method(parser, parser.parse_object({"segmenter": part}))
+
+
+def _build_whole_method(parser: ArgumentParser, parsed: Namespace) -> ImageSegmenter:
     with _refusals_as_usage_errors():
         method: ImageSegmenter = parser.instantiate(only(parsed, ["segmenter"])).segmenter
         repr(method)

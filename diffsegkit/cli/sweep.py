@@ -11,6 +11,7 @@ _COMMAND = Command(
     proportional: {}
     only 64: {aggregator: {weighting: {64: 1}}}
     K-means: {merger: {class_path: KMeansMerger, init_args: {num_segments: 6}}}
+    one segment: {segmenter: OneSegment}
 
 Writes what `diffsegkit test` writes, with a row per variant, and the grid of pictures.
 

@@ -426,22 +426,27 @@ def test_attention_is_computed_once_per_image_in_a_sweep(data, tmp_path):
         "  small: {merger: {thresholds: [0.1, 0.1]}}\n"
         "  coarse: {aggregator: {weighting: {8: 1}}}\n"
         "  kmeans: {merger: {class_path: KMeansMerger, init_args: {num_segments: 2}}}\n"
+        "  one: {segmenter: OneSegment}\n"
+        "  slic: {segmenter: {class_path: SLIC, init_args: {num_segments: 3}}}\n"
     )
     TinySource.calls = 0
     assert run("sweep", tmp_path / "sweep.yaml", *data, *TINY, *QUIET, "--model.pictures", 0) == 0
     assert TinySource.calls == 7
     folder = tmp_path / "outputs" / f"{tmp_path.name}" / "sweep"
     found = {result["method"]: result for result in results(folder)["results"]}
-    assert list(found) == ["base", "small", "coarse", "kmeans"]
+    assert list(found) == ["base", "small", "coarse", "kmeans", "one", "slic"]
     # Each variant gives what it gives alone.
     alone = {
         "base": [],
         "small": ["--merger.thresholds", "[0.1, 0.1]"],
         "coarse": ["--aggregator.weighting", "{8: 1}"],
         "kmeans": ["--merger", "KMeansMerger", "--merger.num_segments", 2],
+        "one": ["--segmenter", "OneSegment"],
+        "slic": ["--segmenter", "SLIC", "--segmenter.num_segments", 3],
     }
     for name, options in alone.items():
-        assert run("test", *data, *TINY, *QUIET, "--name", f"alone_{name}", *options) == 0
+        parts = [] if "--segmenter" in options else TINY
+        assert run("test", *data, *parts, *QUIET, "--name", f"alone_{name}", *options) == 0
         [result] = results(tmp_path / "outputs" / f"alone_{name}")["results"]
         assert result["scores"] == found[name]["scores"], name
         assert result["configuration"] == found[name]["configuration"], name
@@ -465,6 +470,9 @@ def test_wrong_sweeps(data, tmp_path, capsys):
         "sweep: {a: {mergr: {}}}": "The variant 'a': There is no 'mergr' to override; did you mean 'merger'?",
         "sweep: {a: {merger: {tau: 1}}}": "The variant 'a': IterativeKLMerger has no argument 'tau'",
         "sweep: {a: {}}\nsegmenter: OneSegment": "--segmenter has none",
+        "sweep: {a: {segmenter: OneSegmnt}}": "There is no segmenter called 'OneSegmnt'",
+        "sweep: {a: {segmenter: OneSegment, merger: {refine: true}}}": "The variant 'a': a segmenter is a whole method, so merger has no meaning beside it",
+        "sweep: {a: {segmenter: {class_path: SLIC, init_args: {k: 3}}}}": "The variant 'a': SLIC has no argument 'k'",
     }.items():
         (tmp_path / "sweep.yaml").write_text(text)
         assert run("sweep", tmp_path / "sweep.yaml", *data, *QUIET) == 2
