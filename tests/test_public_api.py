@@ -21,7 +21,7 @@ API = {
         "MergingRound": "members, seeds, threshold",
         "Preset": "summary, source, aggregator=<factory>, merger=<factory>, assigner=<factory>, "
         "image_size=512, resize='fit', antialias=False, requires=(), extra=''",
-        "Proposals": "maps, rounds=()",
+        "Proposals": "maps, rounds=(), scores=None",
         "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>",
         "Segmenter": "source, aggregator, merger, assigner, *, image_size=512, resize='fit', "
         "antialias=False",
@@ -145,6 +145,7 @@ API = {
         "DIFFSEG_SDXL": None,
         "DIFFSEG_SSD1B": None,
         "KMEANS_C_SD14": None,
+        "Part": None,
         "Preset": None,
         "part": "class_path, **init_args",
     },

@@ -10,7 +10,7 @@ from diffsegkit.kernels import upsampled_argmax
 
 
 class ArgmaxAssigner(Assigner):
-    """Each pixel goes to the proposal with the largest probability there.
+    """Each pixel goes to the proposal with the largest probability, or score, there.
 
     Proposals are upsampled bilinearly, half-pixel centres (paper, section 3.4). Among equals the
     first wins. No map is ever stored at the size of the image, so a photo of 100 megapixels needs
@@ -44,4 +44,4 @@ class ArgmaxAssigner(Assigner):
         Raises:
             ValueError: If ``size`` is not a pair of positive numbers.
         """
-        return torch.stack([upsampled_argmax(image.maps, size) for image in proposals])
+        return torch.stack([upsampled_argmax(image.compared, size) for image in proposals])

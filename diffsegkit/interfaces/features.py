@@ -3,16 +3,16 @@
 from torch import Tensor
 
 from diffsegkit.errors import UsageError
-from diffsegkit.interfaces.attention import AggregatedAttention
+from diffsegkit.interfaces.attention import AggregatedAttention, SourceOutput
 
 
 def require_features(
-    aggregated: AggregatedAttention | None, who: str, *, index: int = -1
+    given: AggregatedAttention | SourceOutput | None, who: str, *, index: int = -1
 ) -> Tensor:
     """A feature map of the source, or one sentence about how to get one.
 
     Args:
-        aggregated: What a merger or an assigner was given.
+        given: What an aggregator, a merger or an assigner was given.
         who: The name of the part that needs features, for the message.
         index: Which of the source's feature maps; by default the last, which is the deepest.
 
@@ -31,12 +31,12 @@ def require_features(
         >>> require_features(aggregated, "MyMerger").shape
         torch.Size([1, 8, 2, 3])
     """
-    output = None if aggregated is None else aggregated.source
+    output = given.source if isinstance(given, AggregatedAttention) else given
     features = () if output is None else output.features
     if not -len(features) <= index < len(features):
-        given = f"{len(features)} feature maps" if features else "none"
+        number = f"{len(features)} feature maps" if features else "none"
         raise UsageError(
-            f"{who} compares features, but the source gave {given}; ask it for some, such as "
+            f"{who} compares features, but the source gave {number}; ask it for some, such as "
             "--source.features key with VisionTransformerSource, or --source.features "
             '"[down_blocks.2]" with StableDiffusionSource.'
         )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from diffsegkit.interfaces.checks import (
@@ -45,10 +46,13 @@ class Proposals:
     Args:
         maps: ``(K, h, w)``, floating point; each is a distribution over the grid.
         rounds: One record per merging round, empty for mergers that have no rounds.
+        scores: ``(K, h, w)``, finite, what assigners compare in place of the maps; None for the
+            maps themselves. For mergers that cut a grid into parts: as a distribution a small part
+            is higher than a large one, and would take its border. See :meth:`of_parts`.
 
     Raises:
-        ValueError: If there is no map or one of them is no distribution. See
-            :func:`diffsegkit.validation` to switch this off.
+        ValueError: If there is no map, one of them is no distribution, or the scores are of
+            another shape or not finite. See :func:`diffsegkit.validation` to switch this off.
 
     Example:
         >>> import torch
@@ -59,6 +63,7 @@ class Proposals:
 
     maps: Tensor
     rounds: Sequence[MergingRound] = ()
+    scores: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not validation_enabled():
@@ -70,6 +75,44 @@ class Proposals:
             )
         check_grid(tuple(self.maps.shape[1:]), "the proposals")
         check_distributions(self.maps.flatten(1), "the proposals")
+        if self.scores is None:
+            return
+        if self.scores.shape != self.maps.shape or not self.scores.is_floating_point():
+            raise ValueError(
+                f"Expected the scores of proposals to be floating point, of the maps' shape "
+                f"{tuple(self.maps.shape)}, but got {self.scores.dtype} of shape "
+                f"{tuple(self.scores.shape)}."
+            )
+        if not bool(torch.isfinite(self.scores.sum())):
+            raise ValueError("Expected the scores of proposals to be finite, but got NaN or infinity.")
+
+    @classmethod
+    def of_parts(cls, parts: Tensor) -> "Proposals":
+        """The parts of a partition of the grid, each pixel going to the part it lies in.
+
+        The map of a part is spread evenly over its cells; its score is 1 on them and 0 elsewhere,
+        so that :class:`~diffsegkit.assigners.ArgmaxAssigner` gives the partition back.
+
+        Args:
+            parts: ``(h, w)`` int64; ids in any order, gaps allowed.
+
+        Returns:
+            One proposal per part, in the order of the ids.
+
+        Example:
+            >>> import torch
+            >>> proposals = Proposals.of_parts(torch.tensor([[0, 0, 0, 7]]))
+            >>> len(proposals), proposals.maps[1].tolist()
+            (2, [[0.0, 0.0, 0.0, 1.0]])
+        """
+        ids = torch.unique(parts)
+        scores = (parts == ids[:, None, None]).float()
+        return cls(scores / scores.sum((1, 2), keepdim=True), scores=scores)
+
+    @property
+    def compared(self) -> Tensor:
+        """``(K, h, w)``: what assigners compare, the scores if there are any, else the maps."""
+        return self.maps if self.scores is None else self.scores
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -85,4 +128,5 @@ class Proposals:
         Args:
             index: ``(K',)`` int64, which maps and in which order.
         """
-        return replace(self, maps=self.maps[index])
+        scores = None if self.scores is None else self.scores[index]
+        return replace(self, maps=self.maps[index], scores=scores)

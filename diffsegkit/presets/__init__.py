@@ -2,7 +2,7 @@
 
 from diffsegkit.presets.affinity import AFFINITY
 from diffsegkit.presets.diffseg import DIFFSEG
-from diffsegkit.presets.preset import Preset, part
+from diffsegkit.presets.preset import Part, Preset, part
 from diffsegkit.presets.stable_diffusion import (
     DIFFSEG_SD14,
     DIFFSEG_SD14_CITYSCAPES,
@@ -29,6 +29,7 @@ __all__ = [
     "DIFFSEG_SDXL",
     "DIFFSEG_SSD1B",
     "KMEANS_C_SD14",
+    "Part",
     "Preset",
     "part",
 ]

@@ -52,6 +52,8 @@ def take_image(output: SourceOutput, index: int, image: Tensor) -> StoredOutput:
     if output.proposals is not None:
         proposals = output.proposals[index]
         tensors["proposals"] = proposals.maps.detach()
+        if proposals.scores is not None:
+            tensors["scores"] = proposals.scores.detach()
         for n, merging_round in enumerate(proposals.rounds):
             tensors[f"members.{n}"] = merging_round.members
             tensors[f"seeds.{n}"] = merging_round.seeds
@@ -69,6 +71,9 @@ def take_image(output: SourceOutput, index: int, image: Tensor) -> StoredOutput:
         "thresholds": thresholds,
         "image": own_image,
     }
+    # Absent where there are none, as in files that were written before there were any.
+    if "scores" in tensors:
+        layout["scores"] = True
     return StoredOutput(layout, tensors)
 
 
@@ -194,7 +199,8 @@ def _proposals(stored: StoredOutput, device: torch.device) -> Proposals:
         MergingRound(tensors[f"members.{n}"].to(device), tensors[f"seeds.{n}"].to(device), value)
         for n, value in enumerate(stored.layout["thresholds"])
     ]
-    return Proposals(tensors["proposals"].to(device), rounds)
+    scores = tensors["scores"].to(device) if stored.layout.get("scores") else None
+    return Proposals(tensors["proposals"].to(device), rounds, scores)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -244,5 +250,7 @@ def _check(stored: StoredOutput) -> None:
         names |= {"proposals", *(f"{kind}.{n}" for kind in ("members", "seeds") for n in rounds)}
     if layout["image"]:
         names.add("image")
+    if layout.get("scores"):
+        names.add("scores")
     if names != stored.tensors.keys():
         raise ValueError("it has other tensors than its header says")
