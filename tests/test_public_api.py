@@ -25,7 +25,8 @@ API = {
         "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>",
         "Segmenter": "source, aggregator, merger, assigner, *, image_size=512, resize='fit', "
         "antialias=False",
-        "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None",
+        "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None, "
+        "prompts=None",
         "close_gaps": "labels, proposals",
         "list_components": "kind=None, pattern='*'",
         "load_image": "image",
@@ -171,7 +172,8 @@ API = {
         "CachedSource": "source, dir, max_gib=50.0",
         "StableDiffusionSource": "model='CompVis/stable-diffusion-v1-4', *, revision=None, "
         "variant=None, config=None, timestep=300, noise=False, latent='mean', prompt='', "
-        "layers=None, average=True, image_size=None, seed=0, dtype='auto', device=None",
+        "layers=None, average=True, features=(), cross=False, image_size=None, seed=0, "
+        "dtype='auto', device=None",
         "VisionTransformerSource": "model='facebook/dinov2-small', revision=None, variant=None, "
         "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, features=None, "
         "feature_layers=(-1,), image_size=None, mean=None, std=None, dtype='auto', device=None",

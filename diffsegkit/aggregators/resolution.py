@@ -10,6 +10,7 @@ from torch import Tensor
 from diffsegkit.aggregators.half import HalfAttention
 from diffsegkit.aggregators.levels import Level, add_levels, bands
 from diffsegkit.aggregators.recomputed import RecomputedAttention
+from diffsegkit.errors import UsageError
 from diffsegkit.interfaces import (
     AggregatedAttention,
     Aggregator,
@@ -102,7 +103,16 @@ class ResolutionAggregator(Aggregator):
 
         Returns:
             ``(B, N, N)`` on ``grid``, held as ``storage`` says.
+
+        Raises:
+            UsageError: If the source gave no attention.
         """
+        if not output.attention:
+            raise UsageError(
+                "ResolutionAggregator aggregates attention, but the source gave none; ask it for "
+                "some (--source.layers null with StableDiffusionSource), or use an aggregator of "
+                "features."
+            )
         by_grid = _group_by_grid(output.attention)
         target = self.grid or max(by_grid, key=lambda grid: grid[0] * grid[1])
         weights = self._weights(by_grid)

@@ -6,6 +6,7 @@ from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, S
 from diffsegkit.interfaces.checks import validation
 from diffsegkit.interfaces.features import require_features
 from diffsegkit.interfaces.merger import Merger
+from diffsegkit.interfaces.prompts import TokenisedPrompt
 from diffsegkit.interfaces.proposals import MergingRound, Proposals
 from diffsegkit.interfaces.source import AttentionSource
 
@@ -19,6 +20,7 @@ __all__ = [
     "MergingRound",
     "Proposals",
     "SourceOutput",
+    "TokenisedPrompt",
     "require_features",
     "validation",
 ]

@@ -13,6 +13,7 @@ from diffsegkit.interfaces.checks import (
     validation,
     validation_enabled,
 )
+from diffsegkit.interfaces.prompts import TokenisedPrompt
 from diffsegkit.interfaces.proposals import Proposals
 
 
@@ -66,13 +67,15 @@ class SourceOutput:
     Args:
         attention: Self-attention at one or several grids.
         features: Feature maps ``(B, C, h, w)``, for mergers whose paper needs them.
-        cross: Image-to-text attention ``(B, T, h, w)``, one tensor per layer.
+        cross: Image-to-text attention ``(B, T, h, w)``, one tensor per grid or layer: how much each
+            location attends to each of T tokens; over the tokens it sums to 1.
         proposals: Proposals that the backbone yields by itself, one per image.
         images: What the source saw, ``(B, 3, H, W)``, float in [0, 1].
+        prompts: What the tokens of ``cross`` stand for, one per image.
 
     Raises:
-        ValueError: If there is neither attention nor features nor proposals, or if the parts
-            differ in batch size.
+        ValueError: If there is neither attention nor features, cross-attention or proposals, or
+            if the parts differ in batch size.
     """
 
     attention: Sequence[AttentionMap]
@@ -80,11 +83,13 @@ class SourceOutput:
     cross: Sequence[Tensor] = ()
     proposals: Sequence[Proposals] | None = None
     images: Tensor | None = None
+    prompts: Sequence[TokenisedPrompt] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.attention or self.features or self.proposals):
+        if not (self.attention or self.features or self.cross or self.proposals):
             raise ValueError(
-                "Expected a source to give attention maps, features or proposals, but got none."
+                "Expected a source to give attention maps, features, cross-attention or proposals, "
+                "but got none."
             )
         sizes = self._batch_sizes()
         if len(sizes) != 1:
@@ -107,6 +112,7 @@ class SourceOutput:
             cross=[cross[images] for cross in self.cross],
             proposals=None if self.proposals is None else self.proposals[images],
             images=None if self.images is None else self.images[images],
+            prompts=None if self.prompts is None else self.prompts[images],
         )
 
     def _batch_sizes(self) -> set[int]:
@@ -118,6 +124,7 @@ class SourceOutput:
                 *self.cross,
                 *([] if self.proposals is None else [self.proposals]),
                 *([] if self.images is None else [self.images]),
+                *([] if self.prompts is None else [self.prompts]),
             )
         }
 

@@ -84,7 +84,9 @@ class Proposals:
                 f"{tuple(self.scores.shape)}."
             )
         if not bool(torch.isfinite(self.scores.sum())):
-            raise ValueError("Expected the scores of proposals to be finite, but got NaN or infinity.")
+            raise ValueError(
+                "Expected the scores of proposals to be finite, but got NaN or infinity."
+            )
 
     @classmethod
     def of_parts(cls, parts: Tensor) -> "Proposals":

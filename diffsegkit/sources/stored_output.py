@@ -11,7 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from diffsegkit.interfaces import AttentionMap, MergingRound, Proposals, SourceOutput
+from diffsegkit.interfaces import (
+    AttentionMap,
+    MergingRound,
+    Proposals,
+    SourceOutput,
+    TokenisedPrompt,
+)
 from diffsegkit.interfaces.half import from_half, to_half
 
 FORMAT = 1
@@ -25,7 +31,8 @@ class StoredOutput:
     Args:
         layout: What the tensors are: ``attention`` has grid, name and count of each map,
             ``features`` and ``cross`` how many there are, ``thresholds`` those of the rounds of
-            the proposals (None without proposals), ``image`` whether the source gave its own.
+            the proposals (None without proposals), ``image`` whether the source gave its own,
+            ``prompt`` its text and the characters of each token.
         tensors: By name. Attention is ``(N, N)`` float16, times 2**15; everything else is as the
             source gave it.
     """
@@ -74,6 +81,9 @@ def take_image(output: SourceOutput, index: int, image: Tensor) -> StoredOutput:
     # Absent where there are none, as in files that were written before there were any.
     if "scores" in tensors:
         layout["scores"] = True
+    if output.prompts is not None:
+        prompt = output.prompts[index]
+        layout["prompt"] = [prompt.text, *prompt.spans]
     return StoredOutput(layout, tensors)
 
 
@@ -124,6 +134,7 @@ def join_images(stored: Sequence[StoredOutput], images: Tensor) -> SourceOutput:
         )
         if any(own.layout["image"] for own in stored)
         else images,
+        prompts=[_prompt(own) for own in stored] if "prompt" in layout else None,
     )
 
 
@@ -203,6 +214,11 @@ def _proposals(stored: StoredOutput, device: torch.device) -> Proposals:
     return Proposals(tensors["proposals"].to(device), rounds, scores)
 
 
+def _prompt(stored: StoredOutput) -> TokenisedPrompt:
+    text, *spans = stored.layout["prompt"]
+    return TokenisedPrompt(text, tuple((start, end) for start, end in spans))
+
+
 def _equal(one: Tensor, other: Tensor) -> bool:
     alike = all(getattr(one, name) == getattr(other, name) for name in ("dtype", "shape", "device"))
     return alike and torch.equal(one, other)
@@ -216,7 +232,8 @@ def _form(stored: StoredOutput) -> str:
         for name, own in sorted(stored.tensors.items())
         if name.startswith(("features", "cross"))
     }
-    return str((layout["attention"], shapes, layout["thresholds"] is not None))
+    with_prompt = "prompt" in layout
+    return str((layout["attention"], shapes, layout["thresholds"] is not None, with_prompt))
 
 
 def _checksum(about: str, tensors: Mapping[str, Tensor]) -> str:

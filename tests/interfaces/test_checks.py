@@ -89,7 +89,9 @@ def test_the_switch_is_local_to_its_thread():
 
 
 def test_a_source_gives_something_of_one_batch_size(generator):
-    with pytest.raises(ValueError, match="attention maps, features or proposals, but got none"):
+    with pytest.raises(
+        ValueError, match="attention maps, features, cross-attention or proposals, but got none"
+    ):
         SourceOutput([])
     with pytest.raises(ValueError, match=r"one batch size, but got \[1, 2\]"):
         SourceOutput([random_map((2, 2), generator), random_map((3, 2), generator, batch=1)])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from diffsegkit import AttentionMap, MergingRound, Proposals, SourceOutput, validation
+from diffsegkit.interfaces import TokenisedPrompt
 from diffsegkit.interfaces.half import SCALE
 from diffsegkit.sources.stored_output import from_bytes, join_images, take_image, to_bytes
 from tests.synthetic import random_map
@@ -37,7 +38,7 @@ def everything(generator, batch=2):
         members = torch.rand(number, 6, generator=generator) < 0.5
         seeds = torch.arange(number)
         rounds = [MergingRound(members, seeds, 0.1 * (n + 1)) for n in range(number)]
-        return Proposals(maps / maps.sum((1, 2), keepdim=True), rounds)
+        return Proposals(maps / maps.sum((1, 2), keepdim=True), rounds, maps * 3)
 
     return SourceOutput(
         attention=[
@@ -48,6 +49,7 @@ def everything(generator, batch=2):
         cross=[rand(77, 4, 6).half(), rand(77, 2, 3).double()],
         proposals=[proposals(index + 1) for index in range(batch)],
         images=rand(3, 20, 30),
+        prompts=[TokenisedPrompt(f"ein Föhn {n}", ((0, 0), (0, 3), (4, 8))) for n in range(batch)],
     )
 
 
@@ -66,8 +68,10 @@ def test_every_field_comes_back(generator):
     ):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
+    assert back.prompts == output.prompts
     for one, other in zip(back.proposals, output.proposals, strict=True):
         assert torch.equal(one.maps, other.maps)
+        assert torch.equal(one.scores, other.scores)
         for mine, yours in zip(one.rounds, other.rounds, strict=True):
             assert torch.equal(mine.members, yours.members)
             assert torch.equal(mine.seeds, yours.seeds)
@@ -80,9 +84,9 @@ def test_there_is_no_other_field():
         SourceOutput, AttentionMap, Proposals, MergingRound
     )}  # fmt: skip
     assert names == {
-        SourceOutput: ["attention", "features", "cross", "proposals", "images"],
+        SourceOutput: ["attention", "features", "cross", "proposals", "images", "prompts"],
         AttentionMap: ["probs", "grid", "name", "count"],
-        Proposals: ["maps", "rounds"],
+        Proposals: ["maps", "rounds", "scores"],
         MergingRound: ["members", "seeds", "threshold"],
     }
 

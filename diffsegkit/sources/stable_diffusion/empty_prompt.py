@@ -40,3 +40,12 @@ class EmptyPromptTokenizer:
             )
         row = [_BEGIN, _END, *[self._pad] * (length - 2)]
         return torch.tensor([row] * len(texts))
+
+    def spans(self, text: str, length: int) -> tuple[tuple[int, int], ...]:  # noqa: ARG002
+        """No token of the empty prompt stands for anything.
+
+        Args:
+            text: The empty one.
+            length: How many tokens the encoder takes.
+        """
+        return ((0, 0),) * length

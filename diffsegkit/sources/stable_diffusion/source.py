@@ -15,12 +15,15 @@ from torch import Tensor
 
 from diffsegkit.errors import ComponentError, WeightsError
 from diffsegkit.images.geometry import input_size, resize_image
-from diffsegkit.interfaces import AttentionSource, SourceOutput
+from diffsegkit.interfaces import AttentionSource, SourceOutput, TokenisedPrompt
+from diffsegkit.interfaces.checks import Grid
 from diffsegkit.sources.stable_diffusion.capture import Recorder, capturing
 from diffsegkit.sources.stable_diffusion.layers import (
+    cross_attention_layers,
     is_plain,
     layer_grids,
     select_layers,
+    select_modules,
     self_attention_layers,
 )
 from diffsegkit.weights import ComponentFiles, ModelFiles, WeightsDigest, find_model
@@ -69,9 +72,17 @@ class StableDiffusionSource(AttentionSource):
         latent: ``"mean"`` of the encoder's distribution, or a ``"sample"`` of it.
         prompt: What every image is conditioned on, unless prompts are given with the images.
         layers: Which layers, by name patterns such as ``"up_blocks.*"`` (without a wildcard: a
-            part of the name) or resolutions (longer side of a grid, in cells); None for all.
+            part of the name) or resolutions (longer side of a grid, in cells); None for all, an
+            empty list for none, if there are features or cross-attention.
         average: Whether the layers of one grid are averaged as they come, which needs a fifth of
             the memory with SD 1.x; otherwise each layer gives a map with its name.
+        features: Names or name patterns of modules of the UNet whose output is given as a feature
+            map: ``"down_blocks.2"`` is what a block passes on, ``"down_blocks.2.attentions.1"``
+            the output of its second stack of transformer layers, and
+            ``"down_blocks.2.*.attn1"`` those of its self-attention layers, of which the last is
+            what DiffCut takes of SSD-1B (a part that wants one feature map takes the last).
+        cross: Whether cross-attention is given too: from locations to the tokens of the prompt.
+            True for all layers, or a list as ``layers`` has it.
         image_size: Longer side in pixels to which images are brought before they are encoded;
             None takes them as they come, which is what a :class:`~diffsegkit.Segmenter`, with an
             ``image_size`` of its own, expects.
@@ -107,13 +118,16 @@ class StableDiffusionSource(AttentionSource):
         prompt: str = "",
         layers: Sequence[str | int] | None = None,
         average: bool = True,
+        features: Sequence[str] = (),
+        cross: bool | Sequence[str | int] = False,
         image_size: int | None = None,
         seed: int = 0,
         dtype: DType = "auto",
         device: str | None = None,
     ) -> None:
         super().__init__()
-        _check_options(timestep, latent, layers, image_size, dtype)
+        _check_options(timestep, latent, image_size, dtype)
+        _check_wanted(layers, features, cross)
         self.model = model
         self.timestep = timestep
         self.noise = noise
@@ -121,6 +135,10 @@ class StableDiffusionSource(AttentionSource):
         self.prompt = prompt
         self.layers = None if layers is None else tuple(layers)
         self.average = average
+        self.features = tuple(features)
+        self.cross: bool | tuple[str | int, ...] = (
+            cross if isinstance(cross, bool) else tuple(cross)
+        )
         self.image_size = image_size
         self.seed = seed
         self.dtype = dtype
@@ -130,6 +148,7 @@ class StableDiffusionSource(AttentionSource):
         self._text_encoders: list[TextEncoder] | None = None
         # Text first: its encoder is gone before the large networks come.
         condition = self._encode([prompt])
+        self._tokenised = self._tokenise([prompt])[0] if self.cross else None
         self._text_encoders = None
         self.register_buffer("_embeddings", condition.embeddings.to(wanted), persistent=False)
         pooled = None if condition.pooled is None else condition.pooled.to(wanted)
@@ -150,14 +169,20 @@ class StableDiffusionSource(AttentionSource):
             )
         self._latent_span = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._spans = self_attention_layers(self.unet)
+        self._cross_spans = cross_attention_layers(self.unet)
+        self._modules_wanted = select_modules(self.unet, self.features)
         self.size_multiple = self._latent_span * max(
             2 ** (len(self.unet.config.down_block_types) - 1), *self._spans.values()
         )
         self._digest = WeightsDigest()
         # Resolutions depend on the image; a name that selects nothing is wrong whatever comes.
-        names = [each for each in self.layers or () if not str(each).isdecimal()]
-        square = layer_grids(self._spans, (max(self._spans.values()),) * 2)
-        select_layers(square, names or None)
+        for argument, spans, wanted_layers in (
+            ("layers", self._spans, self.layers or ()),
+            ("cross", self._cross_spans, () if isinstance(self.cross, bool) else self.cross),
+        ):
+            names = [each for each in wanted_layers if not str(each).isdecimal()]
+            square = layer_grids(spans, (max(spans.values()),) * 2)
+            select_layers(square, names, argument)
         self.to(target)
 
     @property
@@ -177,7 +202,8 @@ class StableDiffusionSource(AttentionSource):
 
         Returns:
             One map per grid (or per layer, without ``average``), finest first as the UNet comes
-            to them, float32. Its ``images`` are what was encoded.
+            to them, float32; features and cross-attention likewise. Its ``images`` are what was
+            encoded; with cross-attention, its ``prompts`` say which tokens are which words.
 
         Raises:
             ValueError: If the size is not a multiple, there is not one prompt per image, or the
@@ -192,11 +218,23 @@ class StableDiffusionSource(AttentionSource):
         latents = self._latents(images.to(self.unet.device))
         grids = layer_grids(self._spans, (latents.shape[2], latents.shape[3]))
         selected = select_layers(grids, self.layers)
+        cross: dict[str, Grid] = {}
+        if self.cross:
+            cross_grids = layer_grids(self._cross_spans, (latents.shape[2], latents.shape[3]))
+            wanted_cross = None if isinstance(self.cross, bool) else self.cross
+            cross = select_layers(cross_grids, wanted_cross, "cross")
+        features = {name: _grid_of(name, grids) for name in self._modules_wanted}
         condition = self._condition(prompts, len(images), (images.shape[2], images.shape[3]))
-        recorder = Recorder(selected, self.average)
-        with capturing(self.unet, recorder, selected):
+        recorder = Recorder(selected, self.average, cross, features)
+        with capturing(self.unet, recorder, {**selected, **cross}, features):
             self.unet(latents, self.timestep, **condition)
-        return SourceOutput(recorder.attention(), images=images)
+        return SourceOutput(
+            recorder.attention(),
+            features=recorder.features(),
+            cross=recorder.cross(),
+            images=images,
+            prompts=self._prompts(prompts, len(images)) if self.cross else None,
+        )
 
     @classmethod
     def weights(
@@ -266,8 +304,13 @@ class StableDiffusionSource(AttentionSource):
         return (
             f"timestep={self.timestep}, noise={self.noise}, latent={self.latent!r}, "
             f"prompt={self.prompt!r}, layers={self.layers}, average={self.average}, "
-            f"image_size={self.image_size}, seed={self.seed}"
+            f"image_size={self.image_size}, seed={self.seed}{self._extras()}"
         )
+
+    def _extras(self) -> str:
+        """What was asked for beside attention; nothing where nothing was."""
+        features = f", features={self.features}" if self.features else ""
+        return features + (f", cross={self.cross}" if self.cross else "")
 
     def _check_size(self, height: int, width: int) -> None:
         if height % self._latent_span or width % self._latent_span or 0 in (height, width):
@@ -334,6 +377,19 @@ class StableDiffusionSource(AttentionSource):
             self._text_encoders = self._checkpoint.text_encoders()
         return encode(prompts, self._text_encoders)
 
+    def _tokenise(self, prompts: Sequence[str]) -> list[TokenisedPrompt]:
+        from diffsegkit.sources.stable_diffusion.text import tokenise
+
+        assert self._text_encoders is not None  # encode came first
+        return tokenise(prompts, self._text_encoders)
+
+    def _prompts(self, prompts: Sequence[str] | None, images: int) -> list[TokenisedPrompt]:
+        """What the tokens stand for, one per image."""
+        if prompts is not None:
+            return self._tokenise(prompts)
+        assert self._tokenised is not None  # with cross-attention it was kept
+        return [self._tokenised] * images
+
 
 def _check_images(images: Tensor, prompts: Sequence[str] | None) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
@@ -352,7 +408,6 @@ def _check_images(images: Tensor, prompts: Sequence[str] | None) -> None:
 def _check_options(
     timestep: int,
     latent: str,
-    layers: Sequence[str | int] | None,
     image_size: int | None,
     dtype: str,
 ) -> None:
@@ -365,17 +420,43 @@ def _check_options(
         raise ValueError(
             f"Expected argument `latent` to be 'mean' or 'sample', but got {latent!r}."
         )
-    if layers is not None and (isinstance(layers, str) or len(layers) == 0):
-        raise ValueError(
-            "Expected argument `layers` to be a list of name patterns and resolutions, or None for "
-            f"all, but got {layers!r}."
-        )
     if image_size is not None and image_size < 1:
         raise ValueError(f"Expected argument `image_size` to be positive, but got {image_size}.")
     if dtype not in get_args(DType):
         raise ValueError(
             f"Expected argument `dtype` to be one of {get_args(DType)}, but got {dtype!r}."
         )
+
+
+def _check_wanted(
+    layers: Sequence[str | int] | None,
+    features: Sequence[str],
+    cross: bool | Sequence[str | int],
+) -> None:
+    nothing_else = not features and not cross
+    if layers is not None and (isinstance(layers, str) or (len(layers) == 0 and nothing_else)):
+        raise ValueError(
+            "Expected argument `layers` to be a list of name patterns and resolutions, or None for "
+            f"all, but got {layers!r}."
+        )
+    if isinstance(features, str) or not all(isinstance(name, str) for name in features):
+        raise ValueError(
+            f"Expected argument `features` to be a list of names of modules, but got {features!r}."
+        )
+    if not isinstance(cross, bool) and (isinstance(cross, str) or len(cross) == 0):
+        raise ValueError(
+            "Expected argument `cross` to be true, false, or a list of name patterns and "
+            f"resolutions, but got {cross!r}."
+        )
+
+
+def _grid_of(module: str, grids: Mapping[str, Grid]) -> Grid | None:
+    """The grid of a module whose output is a list of locations: that of the attention around it."""
+    for layer, grid in grids.items():
+        block = layer.removesuffix(".attn1")
+        if f"{module}.".startswith(f"{block}."):
+            return grid
+    return None
 
 
 def _usable(device: str) -> torch.device:

@@ -8,12 +8,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffsegkit.interfaces import TokenisedPrompt
+
 
 class Tokenizer(Protocol):
     """What turns texts to token ids."""
 
     def __call__(self, texts: list[str], length: int) -> Tensor:
         """``(B, length)`` int64, padded and truncated."""
+
+    def spans(self, text: str, length: int) -> tuple[tuple[int, int], ...]:
+        """The characters that each of ``length`` tokens stands for."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,36 @@ class HubTokenizer:
         )
         ids: Tensor = padded["input_ids"]
         return ids
+
+    def spans(self, text: str, length: int) -> tuple[tuple[int, int], ...]:
+        """The characters that each token stands for; ``(0, 0)`` for special and padding tokens.
+
+        Args:
+            text: A prompt.
+            length: How many tokens the encoder takes.
+        """
+        encoded = self._tokenizer(
+            text,
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+        pairs = zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+        return tuple((0, 0) if special else (int(a), int(b)) for (a, b), special in pairs)
+
+
+def tokenise(texts: Sequence[str], encoders: Sequence[TextEncoder]) -> list[TokenisedPrompt]:
+    """Which characters of the prompts the tokens stand for.
+
+    Args:
+        texts: B prompts.
+        encoders: One, or SDXL's two, whose tokenizers split alike.
+    """
+    encoder = encoders[0]
+    length = encoder.model.config.max_position_embeddings
+    return [TokenisedPrompt(text, encoder.tokenizer.spans(text, length)) for text in texts]
 
 
 def encode(texts: Sequence[str], encoders: Sequence[TextEncoder]) -> Condition:
