@@ -1,5 +1,7 @@
 """Assigners: from proposals to pixels."""
 
 from diffsegkit.assigners.argmax import ArgmaxAssigner
+from diffsegkit.assigners.guidance import guiding_images
+from diffsegkit.assigners.refining import RefiningAssigner
 
-__all__ = ["ArgmaxAssigner"]
+__all__ = ["ArgmaxAssigner", "RefiningAssigner", "guiding_images"]
