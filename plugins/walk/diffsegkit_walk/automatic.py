@@ -25,8 +25,8 @@ class AutomaticKLMerger(Merger):
 
     A threshold suits one backbone, because distances of attention maps grow with how sharp
     attention is. Here the distances between the anchors' maps of an image say what near and far
-    is in it. All rounds have that threshold, times ``factor``. The rules are of any distances' scale:
-    were all twice as large, the threshold would be too.
+    is in it. All rounds have that threshold, times ``factor``. The rules follow the distances'
+    scale: were all twice as large, the threshold would be too.
 
     Args:
         rule: ``"otsu"`` parts the distances into small and large ones; ``"gap"`` cuts the
@@ -125,8 +125,8 @@ class AutomaticKLMerger(Merger):
             self.overlap,
             self.refine,
         )
-        [proposals] = merger(aggregated)
-        return proposals
+        merged: list[Proposals] = merger(aggregated)
+        return merged[0]
 
     def _threshold(self, maps: Tensor) -> float:
         distances = pairwise_kl(maps)

@@ -81,8 +81,8 @@ class MarkovAggregator(Aggregator):
         if number > _MOST_LOCATIONS:
             height, width = aggregated.grid
             raise UsageError(
-                f"MarkovAggregator keeps all {number} x {number} entries of a {height}x{width} grid "
-                f"in memory and takes {_MOST_LOCATIONS} locations at the most; use a smaller "
+                f"MarkovAggregator keeps all {number} x {number} entries of a {height}x{width} "
+                f"grid in memory and takes {_MOST_LOCATIONS} locations at the most; use a smaller "
                 "--image-size, or another aggregator."
             )
         if self.steps == 1 and self.restart == 0:
@@ -134,11 +134,11 @@ def walk(transitions: Tensor, steps: int | None, restart: float = 0.0) -> Tensor
         identity = torch.eye(len(transitions), dtype=transitions.dtype, device=transitions.device)
         result = torch.linalg.solve(identity - (1 - restart) * transitions, restart * identity)
     elif restart == 0:
-        result = torch.linalg.matrix_power(transitions, steps)
+        result = torch.linalg.matrix_power(transitions, steps).clone()
     else:
         result = torch.eye(len(transitions), dtype=transitions.dtype, device=transitions.device)
         for _ in range(steps):
             result = (1 - restart) * (result @ transitions)
             result.diagonal().add_(restart)
-    result = result.clamp_min_(0)  # of what solving leaves below
-    return result.div_(result.sum(1, keepdim=True))
+    positive: Tensor = result.clamp_min_(0)  # what solving leaves below
+    return positive.div_(positive.sum(1, keepdim=True))

@@ -8,11 +8,11 @@ from diffsegkit.presets import AFFINITY, DIFFSEG_DINOV2S, part
 # without it have them.
 AUTOMATIC_DINOV2S = replace(
     DIFFSEG_DINOV2S,
-    summary="diffseg-dinov2s with a threshold that is read off each image; untuned but for its rule.",
+    summary="diffseg-dinov2s with a threshold read off each image; untuned but for its rule.",
     merger=part("diffsegkit_walk.AutomaticKLMerger", points_per_side=8, refine=True),
 )
 AUTOMATIC_AFFINITY = replace(
     AFFINITY,
-    summary="affinity with a threshold that is read off each image; untuned.",
+    summary="affinity with a threshold read off each image; untuned but for its rule.",
     merger=part("diffsegkit_walk.AutomaticKLMerger"),
 )

@@ -22,8 +22,8 @@ def otsu_threshold(distances: Tensor) -> float:
 
     Example:
         >>> import torch
-        >>> otsu_threshold(torch.tensor([0.1, 0.2, 0.1, 2.0, 2.2]))
-        1.1
+        >>> otsu_threshold(torch.tensor([0.25, 0.5, 0.25, 2.0, 2.25]))
+        1.25
     """
     values = distances.double().sort().values
     if len(values) < 2 or _alike(values):
