@@ -27,6 +27,12 @@ bench: .venv/.test
 clean:
 	rm -rf .venv outputs
 
+# The tests are of the plugins too.
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+.venv/.test: .venv/bin/pip pyproject.toml constraints.txt $(PLUGINS)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]' $(PLUGINS:%/pyproject.toml=--editable ./%)
+	@touch $@
+
 # An extra is installed once, and again when the pins or the metadata change.
 .venv/.%: .venv/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'

@@ -1,11 +1,14 @@
 """Inputs that many tests share."""
 
 import os
+from importlib.metadata import distributions
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from diffsegkit import registry
 
 os.environ.setdefault("COLUMNS", "100")
 # Triton's kernels run on a GPU where there is one, and in Triton's interpreter elsewhere. It reads
@@ -15,6 +18,16 @@ if not torch.cuda.is_available():
 # At a desk the examples differ from run to run; where a change is judged they do not.
 settings.register_profile("ci", derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def without_plugins(monkeypatch):
+    """The tests of the core are of the core, whether or not its plugins are installed here."""
+
+    def own():
+        return (each for each in distributions() if not (each.name or "").startswith("diffsegkit-"))
+
+    monkeypatch.setattr(registry, "distributions", own)
 
 
 @pytest.fixture

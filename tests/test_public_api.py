@@ -35,7 +35,11 @@ API = {
     "diffsegkit.aggregators": {
         "ResolutionAggregator": "weighting='resolution', grid=None, storage='auto'"
     },
-    "diffsegkit.assigners": {"ArgmaxAssigner": ""},
+    "diffsegkit.assigners": {
+        "ArgmaxAssigner": "",
+        "RefiningAssigner": "assigner=None, max_side=1024",
+        "guide_images": "aggregated, who, size, max_side",
+    },
     "diffsegkit.data": {
         "ADE20K": "root, *, split='validation', "
         "crop=None, ids=None, limit=None, batch_size=1, num_workers=0",

@@ -8,8 +8,8 @@ from diffsegkit.errors import UsageError
 from diffsegkit.interfaces import AggregatedAttention
 
 
-def guiding_images(
-    aggregated: AggregatedAttention | None, size: tuple[int, int], max_side: int, who: str
+def guide_images(
+    aggregated: AggregatedAttention | None, who: str, size: tuple[int, int], max_side: int
 ) -> Tensor:
     """What the source saw, in the proportions of the label maps, for assigners to look at.
 
@@ -19,9 +19,9 @@ def guiding_images(
 
     Args:
         aggregated: What an assigner was given.
+        who: The name of the assigner, for the message.
         size: ``(H, W)`` of the label maps, in pixels.
         max_side: In pixels.
-        who: The name of the assigner, for the message.
 
     Returns:
         ``(B, 3, h, w)`` RGB in [0, 1], float32 (float64 if the images are), averaged where they
@@ -34,11 +34,12 @@ def guiding_images(
     Example:
         >>> import torch
         >>> from diffsegkit import AggregatedAttention, SourceOutput
-        >>> output = SourceOutput([], features=[torch.ones(1, 8, 2, 3)], images=torch.rand(1, 3, 28, 42))
+        >>> features, images = torch.rand(1, 8, 2, 3), torch.rand(1, 3, 28, 42)
+        >>> output = SourceOutput([], features=[features], images=images)
         >>> aggregated = AggregatedAttention(torch.eye(6)[None], grid=(2, 3), source=output)
-        >>> guiding_images(aggregated, (400, 600), max_side=1024, who="MyAssigner").shape
+        >>> guide_images(aggregated, "MyAssigner", (400, 600), max_side=1024).shape
         torch.Size([1, 3, 28, 42])
-        >>> guiding_images(aggregated, (14, 21), max_side=1024, who="MyAssigner").shape
+        >>> guide_images(aggregated, "MyAssigner", (14, 21), max_side=1024).shape
         torch.Size([1, 3, 14, 21])
     """
     if len(size) != 2 or min(size) < 1:
@@ -60,4 +61,7 @@ def guiding_images(
     height, width = (max(1, round(side * scale)) for side in size)
     if (height, width) == tuple(images.shape[2:]):
         return wide
-    return functional.interpolate(wide, size=(height, width), mode="bilinear", antialias=True)
+    resized: Tensor = functional.interpolate(
+        wide, size=(height, width), mode="bilinear", antialias=True
+    )
+    return resized

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsegkit.assigners.argmax import ArgmaxAssigner
-from diffsegkit.assigners.guidance import guiding_images
+from diffsegkit.assigners.guidance import guide_images
 from diffsegkit.interfaces import AggregatedAttention, Assigner, Proposals
 from diffsegkit.kernels import upsampled_argmax
 
@@ -88,7 +88,7 @@ class RefiningAssigner(Assigner):
         Returns:
             ``(B, H, W)`` int64, indices into each image's proposals.
         """
-        images = guiding_images(aggregated, size, self.max_side, type(self).__name__)
+        images = guide_images(aggregated, type(self).__name__, size, self.max_side)
         coarse: Tensor = self.assigner(
             proposals, (images.shape[2], images.shape[3]), aggregated=aggregated
         )
@@ -102,7 +102,8 @@ class RefiningAssigner(Assigner):
     def _refined(self, labels: Tensor, image: Tensor, size: tuple[int, int]) -> Tensor:
         present = torch.unique(labels)
         if len(present) == 1:
-            return present.reshape(1, 1).repeat(*size)
+            only: Tensor = present.new_full(size, int(present))
+            return only
         masks = (labels == present[:, None, None]).to(image.dtype)
         scores = self.refine(masks, image)
         if scores.shape != masks.shape or not scores.is_floating_point():

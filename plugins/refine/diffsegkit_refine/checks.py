@@ -14,6 +14,17 @@ def check_positive(name: str, value: float) -> float:
     return float(value)
 
 
+def check_not_negative(name: str, value: float) -> float:
+    """Raise unless a number is finite and not below 0.
+
+    Raises:
+        ValueError: If not.
+    """
+    if not (isfinite(value) and value >= 0):
+        raise ValueError(f"Expected argument `{name}` to be at least 0, but got {value}.")
+    return float(value)
+
+
 def check_count(name: str, value: int, least: int = 1) -> int:
     """Raise unless a number is whole and not below a least one.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffsegkit import Assigner
 from diffsegkit.assigners import RefiningAssigner
-from diffsegkit_refine.checks import check_count, check_positive
+from diffsegkit_refine.checks import check_count, check_not_negative, check_positive
 from diffsegkit_refine.windows import neighbours, square
 
 
@@ -15,7 +15,8 @@ class ConvCRFAssigner(RefiningAssigner):
     Neighbours want the same label, the more so the nearer and the more alike in colour they are.
     The original connects all pairs of pixels, with a permutohedral lattice; here, as in
     convolutional CRFs (Teichmann and Cipolla, 2018), a pixel sees the window around it, every
-    ``dilation``-th pixel of it. Both kernels are normalised over the window.
+    ``dilation``-th pixel of it. Both kernels are normalised over the window, so that their weights
+    mean the same anywhere. The defaults were chosen on 104 photos.
 
     Args:
         iterations: Of mean-field inference.
@@ -25,12 +26,14 @@ class ConvCRFAssigner(RefiningAssigner):
         sigma_colour: Of its colours, whose channels are from 0 to 1.
         appearance: The weight of the appearance kernel.
         smoothness: The weight of the kernel of distances alone, whose sigma is ``dilation``.
-        confidence: The probability that a label is right before anything else is known.
+        confidence: The probability that a label is right before anything else is known, above
+            one half.
         assigner: Whose result is refined; ``ArgmaxAssigner`` by default.
         max_side: The longer side, in pixels, at which segments are refined at the most.
 
     Raises:
         ValueError: If an argument is out of its range.
+        UsageError: If there are no images to look at (when called).
     """
 
     def __init__(
@@ -40,11 +43,11 @@ class ConvCRFAssigner(RefiningAssigner):
         dilation: int = 4,
         sigma_space: float = 16.0,
         sigma_colour: float = 0.05,
-        appearance: float = 6.0,
+        appearance: float = 10.0,
         smoothness: float = 1.0,
         confidence: float = 0.7,
         assigner: Assigner | None = None,
-        max_side: int = 320,
+        max_side: int = 256,
     ) -> None:
         super().__init__(assigner, max_side)
         self.iterations = check_count("iterations", iterations, 0)
@@ -52,11 +55,12 @@ class ConvCRFAssigner(RefiningAssigner):
         self.dilation = check_count("dilation", dilation)
         self.sigma_space = check_positive("sigma_space", sigma_space)
         self.sigma_colour = check_positive("sigma_colour", sigma_colour)
-        self.appearance = check_positive("appearance", appearance)
-        self.smoothness = check_positive("smoothness", smoothness)
-        if not 0 < confidence < 1:
+        self.appearance = check_not_negative("appearance", appearance)
+        self.smoothness = check_not_negative("smoothness", smoothness)
+        # With less, of two labels the other would be the likelier one.
+        if not 0.5 < confidence < 1:
             raise ValueError(
-                f"Expected argument `confidence` between 0 and 1, but got {confidence}."
+                f"Expected argument `confidence` to be above 0.5 and below 1, but got {confidence}."
             )
         self.confidence = confidence
 

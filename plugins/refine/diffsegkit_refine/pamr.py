@@ -18,9 +18,11 @@ class PAMRAssigner(RefiningAssigner):
     """Pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020, section 3.3).
 
     Each pixel takes the mean of its neighbours' labels, weighted by how alike their colours are,
-    ``iterations`` times. DiffCut and DiffSeg's re-run in DiffCut's table use it. The defaults are
-    the original's (``models/mods/pamr.py`` and its configurations in visinf/1-stage-wseg);
-    DiffCut's are dilations 1, 2, 4, 8 on label maps of 128 x 128.
+    ``iterations`` times. DiffCut and DiffSeg's re-run in DiffCut's table use it. Iterations and
+    dilations are the original's (``models/mods/pamr.py`` and its configurations in
+    visinf/1-stage-wseg); DiffCut's are dilations 1, 2, 4, 8 on label maps of 128 x 128. The size is
+    ours: labels of a grid are off by a cell or so, further than 10 iterations carry them at the
+    size of a photo.
 
     Args:
         iterations: How many times.
@@ -30,6 +32,7 @@ class PAMRAssigner(RefiningAssigner):
 
     Raises:
         ValueError: If an argument is out of its range.
+        UsageError: If there are no images to look at (when called).
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class PAMRAssigner(RefiningAssigner):
         iterations: int = 10,
         dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
         assigner: Assigner | None = None,
-        max_side: int = 512,
+        max_side: int = 256,
     ) -> None:
         super().__init__(assigner, max_side)
         self.iterations = check_count("iterations", iterations, 0)

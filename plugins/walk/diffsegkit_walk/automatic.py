@@ -25,14 +25,17 @@ class AutomaticKLMerger(Merger):
 
     A threshold suits one backbone, because distances of attention maps grow with how sharp
     attention is. Here the distances between the anchors' maps of an image say what near and far
-    is in it. All rounds have that threshold, times ``factor``. The rules follow the distances'
+    is in it. All rounds have that threshold, times ``factor``: merging averages maps, which brings
+    proposals nearer to each other than their members were, so that the rule's own threshold would
+    merge on until little is left. The rules follow the distances'
     scale: were all twice as large, the threshold would be too.
 
     Args:
         rule: ``"otsu"`` parts the distances into small and large ones; ``"gap"`` cuts the
             dendrogram where its height grows most; ``"quantile"`` takes the distance below which
             the share ``quantile`` lies.
-        factor: What the threshold is multiplied with; 1 leaves it as the rule has it.
+        factor: What the threshold is multiplied with. The default is ours: of 0.35 to 1 the best
+            on half of 100 photos, for attention of DINOv2 and of ``AffinitySource`` alike.
         quantile: For the rule of that name, from 0 to 1.
         rounds: How many rounds of merging.
         points_per_side: Anchors along each axis of the grid.
@@ -56,7 +59,7 @@ class AutomaticKLMerger(Merger):
     def __init__(
         self,
         rule: Rule = "otsu",
-        factor: float = 1.0,
+        factor: float = 0.4,
         quantile: float = 0.25,
         rounds: int = 3,
         points_per_side: int = 16,

@@ -109,7 +109,7 @@ def test_it_is_iterative_merging_at_the_threshold_found(generator):
     assert len(found.rounds) == 2
     [expected] = IterativeKLMerger([threshold] * 2, 4, refine=True)(aggregated)
     assert torch.equal(found.maps, expected.maps)
-    [whole] = AutomaticKLMerger(points_per_side=4)(aggregated)
+    [whole] = AutomaticKLMerger(points_per_side=4, factor=1)(aggregated)
     assert threshold == pytest.approx(0.8 * whole.rounds[0].threshold)
 
 
