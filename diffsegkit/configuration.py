@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 from diffsegkit import registry
 from diffsegkit.errors import ComponentError, DiffSegKitError, UsageError
 from diffsegkit.images.geometry import Resize
-from diffsegkit.interfaces.parts import PARTS
+from diffsegkit.interfaces.parts import ALL_PARTS, OPTIONAL_PARTS, PARTS
 from diffsegkit.parsing import SentenceParser, did_you_mean, one_sentence, own_parameters
 from diffsegkit.part_names import MODE, complete_part, with_paths
 from diffsegkit.presets import Preset
@@ -34,6 +34,7 @@ _HELP = {
     "aggregator": "How attention of several grids becomes one; `diffsegkit list aggregators`.",
     "merger": "How maps become proposals; `diffsegkit list mergers`.",
     "assigner": "How proposals become pixels; `diffsegkit list assigners`.",
+    "namer": "What names segments, if anything; `diffsegkit list namers`.",
 }
 
 
@@ -55,8 +56,9 @@ def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[
 
     Args:
         parser: The parser to extend with ``--source``, ``--aggregator``, ``--merger``,
-            ``--assigner`` (and ``--merger.thresholds`` and so on), ``--cache``, ``--image-size``,
-            ``--resize`` and ``--antialias``, and ``--segmenter`` for a whole method instead.
+            ``--assigner``, ``--namer`` (and ``--merger.thresholds`` and so on), ``--cache``,
+            ``--image-size``, ``--resize`` and ``--antialias``, and ``--segmenter`` for a whole
+            method instead.
         configuration: The defaults, as :func:`preset_configuration` gives them.
     """
     for kind, base in PARTS.items():
@@ -73,6 +75,13 @@ def add_segmenter_arguments(parser: ConfigurationParser, configuration: Mapping[
                 metavar="DIR",
                 help="Keep attention on disk and take it from there: the source in a CachedSource.",
             )
+    for kind, base in OPTIONAL_PARTS.items():
+        description = "Not used by this preset."
+        if configuration.get(kind) is not None:
+            parser.default_parts[kind] = configuration[kind]["class_path"]
+            description = _describe(kind, parser.default_parts[kind])
+        group = parser.add_argument_group(f"{kind} options", description)
+        group.add_argument(f"--{kind}", type=base | None, metavar="NAME", help=_HELP[kind])
     group = parser.add_argument_group("segmenter options", "A whole method in place of the parts.")
     group.add_argument(
         "--segmenter",
@@ -116,7 +125,7 @@ def preset_configuration(preset: Preset) -> dict[str, Any]:
     if missing:
         remedy = f"pip install '{preset.extra}'" if preset.extra else "install them"
         raise ComponentError(f"This preset needs {' and '.join(missing)}: {remedy}.")
-    given = {kind: getattr(preset, kind) for kind in PARTS}
+    given = {kind: getattr(preset, kind) for kind in ALL_PARTS}
     parts = {kind: complete_part(kind, part) for kind, part in given.items() if part is not None}
     return parts | {option: getattr(preset, option) for option in OPTIONS}
 
@@ -156,9 +165,9 @@ def segmenter_from_configuration(
     Raises:
         UsageError: If something is unknown or has a wrong type.
     """
-    unknown = sorted(set(overrides) - {*PARTS, *OPTIONS})
+    known = [*ALL_PARTS, *OPTIONS]
+    unknown = sorted(set(overrides) - set(known))
     if unknown:
-        known = [*PARTS, *OPTIONS]
         raise UsageError(
             f"There is no {unknown[0]!r} to override{did_you_mean(unknown[0], known)} The "
             f"overrides are {', '.join(known)}."
@@ -166,13 +175,15 @@ def segmenter_from_configuration(
     configuration = dict(defaults)
     instances = {}
     for name, value in overrides.items():
-        if name in PARTS and isinstance(value, PARTS[name]):
+        if name in ALL_PARTS and isinstance(value, ALL_PARTS[name]):
             instances[name] = value
-        elif name in PARTS and isinstance(value, type) and issubclass(value, PARTS[name]):
+        elif name in ALL_PARTS and isinstance(value, type) and issubclass(value, ALL_PARTS[name]):
             # A class from a notebook or a function has no path to be found by.
             instances[name] = value()
-        elif name in PARTS:
-            configuration[name] = _overridden(name, configuration.get(name, {}), _plain(value))
+        elif name in OPTIONAL_PARTS and value is None:
+            configuration[name] = None
+        elif name in ALL_PARTS:
+            configuration[name] = _overridden(name, configuration.get(name) or {}, _plain(value))
         else:
             configuration[name] = _plain(value)
     parser = ConfigurationParser()
@@ -282,16 +293,18 @@ def build_segmenter(
             )
     if parsed[CACHE] is not None and "source" not in instances:
         parsed = _with_cache(parsed)
+    wanted += [kind for kind in OPTIONAL_PARTS if kind not in instances and parsed[kind]]
+    used = [kind for kind in ALL_PARTS if kind in instances or kind in wanted]
     with _refusals_as_usage_errors():
         built = parser.instantiate(only(parsed, [*wanted, *OPTIONS]))
-        parts = {kind: instances[kind] if kind in instances else built[kind] for kind in PARTS}
+        parts = {kind: instances[kind] if kind in instances else built[kind] for kind in used}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
         repr(segmenter)  # what torch needs of every part, a part without super().__init__() lacks
     plain = _as_plain(parser, parsed)
     segmenter.configuration = {
         name: plain[name] if name not in instances else _describe_instance(instances[name])
-        for name in (*PARTS, *OPTIONS)
+        for name in (*used, *OPTIONS)
     }
     return segmenter
 
@@ -369,7 +382,7 @@ def _overridden(kind: str, current: dict[str, Any], value: Any) -> dict[str, Any
         return complete_part(kind, value)
     raise UsageError(
         f"Expected the {kind} to be a name, a mapping of arguments, or an instance of "
-        f"{PARTS[kind].__name__}, but got {value!r}."
+        f"{ALL_PARTS[kind].__name__}, but got {value!r}."
     )
 
 

@@ -14,10 +14,10 @@ from jsonargparse import get_loader, set_loader
 
 from diffsegkit import registry
 from diffsegkit.errors import UsageError
-from diffsegkit.interfaces.parts import PARTS
+from diffsegkit.interfaces.parts import ALL_PARTS
 
 _KIND_OF = {
-    **{part: part for part in PARTS},
+    **{part: part for part in ALL_PARTS},
     "anchors": "anchors",
     "segmenter": "segmenter",
     "data": "datamodule",

@@ -35,6 +35,7 @@ GROUPS = {
     "mergers": "diffsegkit.mergers",
     "anchors": "diffsegkit.anchors",
     "assigners": "diffsegkit.assigners",
+    "namers": "diffsegkit.namers",
     "segmenters": "diffsegkit.segmenters",
     "datamodules": "diffsegkit.datamodules",
     "presets": "diffsegkit.presets",
@@ -48,6 +49,7 @@ _BASES = {
     "mergers": "diffsegkit.interfaces:Merger",
     "anchors": "diffsegkit.mergers.anchors:AnchorSampler",
     "assigners": "diffsegkit.interfaces:Assigner",
+    "namers": "diffsegkit.interfaces:Namer",
     "segmenters": "diffsegkit.segmenters:ImageSegmenter",
     "datamodules": "diffsegkit.data:SegmentationDataModule",
     "presets": "diffsegkit.presets:Preset",
@@ -60,7 +62,7 @@ class Component:
 
     Args:
         kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"anchors"``, ``"assigners"``,
-            ``"segmenters"``, ``"datamodules"`` or ``"presets"``.
+            ``"namers"``, ``"segmenters"``, ``"datamodules"`` or ``"presets"``.
         name: What to ask for it by.
         target: Where it is, ``"package.module:Object"``.
         distribution: The installed distribution it belongs to.
@@ -86,8 +88,8 @@ def list_components(kind: str | None = None, pattern: str = "*") -> list[str]:
 
     Args:
         kind: ``"sources"``, ``"aggregators"``, ``"mergers"``, ``"anchors"``, ``"assigners"``,
-            ``"segmenters"``, ``"datamodules"`` or ``"presets"`` (the singular will do); all kinds
-            by default.
+            ``"namers"``, ``"segmenters"``, ``"datamodules"`` or ``"presets"`` (the singular will
+            do); all kinds by default.
         pattern: What the names must match, ``*`` and ``?`` being wildcards; without a wildcard,
             what they must contain. Case does not count.
 

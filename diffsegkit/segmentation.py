@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +35,7 @@ class Segmentation:
         crop_box: Left, top, right, bottom of what was segmented, or None for all of it. Then
             ``labels`` are at the size of the crop.
         times: Milliseconds per stage, this image's share of its batch.
+        names: The K names of the segments, all different; None where nothing named them.
 
     Example:
         >>> from diffsegkit import Segmenter
@@ -51,6 +52,7 @@ class Segmentation:
     image_size: tuple[int, int]
     crop_box: CropBox | None = None
     times: Mapping[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -64,6 +66,8 @@ class Segmentation:
     def overlay(self, image: ImageLike, opacity: float = 0.5) -> Image.Image:
         """Draw the segments over the image: colours that neighbours can be told apart by, outlines.
 
+        Names, if there are any, are written on the segments.
+
         Args:
             image: The image that was segmented, of any kind the segmenter takes.
             opacity: Of the colours, from 0 (outlines alone) to 1.
@@ -74,7 +78,9 @@ class Segmentation:
         Raises:
             ValueError: If the image has another size than the one segmented.
         """
-        return draw_overlay(image, self.labels, crop_box=self.crop_box, opacity=opacity)
+        return draw_overlay(
+            image, self.labels, crop_box=self.crop_box, opacity=opacity, names=self.names
+        )
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Annotations in the COCO format, masks as compressed RLE.
@@ -87,8 +93,9 @@ class Segmentation:
         Returns:
             One dictionary per segment, in the order of the labels: ``id``, ``image_id``,
             ``category_id`` (1 for all: segments have no class), ``area`` in pixels, ``bbox`` (x,
-            y, width, height) in pixels, ``segmentation`` (``size`` and ``counts``) and
-            ``iscrowd``. ``mask.decode`` of pycocotools gives the mask back.
+            y, width, height) in pixels, ``segmentation`` (``size`` and ``counts``),
+            ``iscrowd``, and ``name`` if the segments have names. ``mask.decode`` of pycocotools
+            gives the mask back.
         """
         coco = {"image_id": image_id, "category_id": 1, "iscrowd": 0}
         return [{**segment, **coco, "id": first_id + segment["id"]} for segment in self._segments()]
@@ -99,9 +106,11 @@ class Segmentation:
         segments = []
         for label, counts in enumerate(_run_lengths(self._compact_labels(), self.num_segments)):
             rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+            name = {} if self.names is None else {"name": self.names[label]}
             segments.append(
                 {
                     "id": label,
+                    **name,
                     "area": int(coco_mask.area(rle)),
                     "bbox": [int(value) for value in coco_mask.toBbox(rle)],
                     "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
@@ -185,9 +194,9 @@ class Segmentation:
     def record(self) -> dict[str, Any]:
         """What the JSON holds: version, sizes, number of segments, times, and every segment.
 
-        A segment's ``id`` is its value in the label map; ``area`` is in pixels, ``bbox`` is x, y,
-        width and height in pixels, ``segmentation`` a run-length encoding as COCO has it. A
-        segment need not be connected.
+        A segment's ``id`` is its value in the label map; ``name`` is there if it has one;
+        ``area`` is in pixels, ``bbox`` is x, y, width and height in pixels, ``segmentation`` a
+        run-length encoding as COCO has it. A segment need not be connected.
         """
         return {
             "diffsegkit": version("diffsegkit"),
@@ -232,6 +241,48 @@ def close_gaps(labels: Tensor, proposals: Proposals) -> tuple[Tensor, Proposals]
         return labels, proposals
     new_id = present.cumsum(0) - 1
     return new_id[labels], proposals.keep(present.nonzero().flatten())
+
+
+def join_names(
+    labels: Tensor, proposals: Proposals, names: Sequence[str]
+) -> tuple[Tensor, Proposals, tuple[str, ...]]:
+    """Make one segment of those that have one name.
+
+    Args:
+        labels: ``(H, W)`` int64, ids 0..K-1 without gaps.
+        proposals: The K proposals.
+        names: The K names.
+
+    Returns:
+        Labels with ids 0..K'-1, in the order in which the names first occur; the K' proposals, of
+        which one that was joined is the mean of its members, weighted by their numbers of pixels;
+        and the K' names, all different.
+
+    Example:
+        >>> import torch
+        >>> from diffsegkit import Proposals
+        >>> maps = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]])
+        >>> labels, kept, names = join_names(
+        ...     torch.tensor([[0, 1, 2]]), Proposals(maps), ["cat", "sofa", "cat"]
+        ... )
+        >>> labels, names, kept.maps[0]
+        (tensor([[0, 1, 0]]), ('cat', 'sofa'), tensor([[0.5000, 0.0000, 0.5000]]))
+    """
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) == len(names):
+        return labels, proposals, tuple(names)
+    new_id = torch.tensor([distinct.index(name) for name in names], device=labels.device)
+    area = torch.bincount(labels.flatten(), minlength=len(names)).to(proposals.maps)
+    share = torch.zeros(len(distinct), len(names), dtype=area.dtype, device=area.device)
+    share[new_id, torch.arange(len(names), device=labels.device)] = area
+    share = share / share.sum(1, keepdim=True)
+    maps = torch.einsum("nk,khw->nhw", share, proposals.maps)
+    scores = proposals.scores
+    if scores is not None:
+        # What any of the members has, the joined segment has.
+        scores = torch.stack([scores[new_id == index].amax(0) for index in range(len(distinct))])
+    joined = replace(proposals, maps=maps, scores=scores)
+    return new_id[labels], joined, tuple(distinct)
 
 
 def _run_lengths(

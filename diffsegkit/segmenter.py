@@ -20,11 +20,12 @@ from diffsegkit.interfaces import (
     Assigner,
     AttentionSource,
     Merger,
+    Namer,
     Proposals,
     SourceOutput,
 )
-from diffsegkit.interfaces.parts import PARTS
-from diffsegkit.segmentation import Segmentation, close_gaps
+from diffsegkit.interfaces.parts import OPTIONAL_PARTS, PARTS
+from diffsegkit.segmentation import Segmentation, close_gaps, join_names
 
 if TYPE_CHECKING:
     from diffsegkit.presets import Preset
@@ -60,6 +61,8 @@ class Segmenter(nn.Module):
         aggregator: To one grid.
         merger: To a few proposals.
         assigner: To pixels.
+        namer: What names segments, after which those of one name are one; by default they have no
+            names.
         image_size: The longer side at which the source sees an image, in pixels; both sides
             become multiples of the source's ``size_multiple``.
         resize: ``"fit"`` keeps the aspect ratio on a non-square grid, ``"square"`` squashes,
@@ -84,6 +87,7 @@ class Segmenter(nn.Module):
         merger: Merger,
         assigner: Assigner,
         *,
+        namer: Namer | None = None,
         image_size: int = 512,
         resize: Resize = "fit",
         antialias: bool = False,
@@ -96,6 +100,8 @@ class Segmenter(nn.Module):
                     f"Expected argument `{name}` to be an instance of {base.__name__}, but got "
                     f"{part!r}."
                 )
+        if namer is not None and not isinstance(namer, OPTIONAL_PARTS["namer"]):
+            raise TypeError(f"Expected argument `namer` to be a Namer or None, but got {namer!r}.")
         if not isinstance(image_size, int) or image_size < 1:
             raise ValueError(
                 f"Expected argument `image_size` to be a positive integer, but got {image_size}."
@@ -108,6 +114,7 @@ class Segmenter(nn.Module):
         self.aggregator = aggregator
         self.merger = merger
         self.assigner = assigner
+        self.namer = namer
         self.image_size = image_size
         self.resize: Resize = resize
         self.antialias = antialias
@@ -124,8 +131,8 @@ class Segmenter(nn.Module):
 
         Args:
             preset: A preset's name (``diffsegkit list presets``), a dotted path to one, or one.
-            overrides: Parts to exchange, by ``source``, ``aggregator``, ``merger`` or
-                ``assigner``: an instance, a class, a name or dotted path, or
+            overrides: Parts to exchange, by ``source``, ``aggregator``, ``merger``,
+                ``assigner`` or ``namer``: an instance, a class, a name or dotted path, or
                 ``{"class_path": ..., "init_args": {...}}``; or a mapping of arguments to change
                 in the preset's own part; and ``image_size``, ``resize``, ``antialias``. The name
                 of the preset's own class keeps the preset's arguments.
@@ -279,6 +286,33 @@ class Segmenter(nn.Module):
         pairs = zip(labels, proposals, strict=True)
         return torch.stack([close_gaps(image, own)[0] for image, own in pairs])
 
+    @torch.no_grad()
+    def name(self, labels: Tensor, aggregated: AggregatedAttention) -> list[list[str]]:
+        """Name the segments; nothing is joined yet.
+
+        Args:
+            labels: What :meth:`assign` gave, ``(B, H, W)``.
+            aggregated: What :meth:`aggregate` gave.
+
+        Returns:
+            For each image the names of its segments, in the order of their ids.
+
+        Raises:
+            ValueError: If there is no namer, or it does not give a name per segment.
+        """
+        if self.namer is None:
+            raise ValueError("Expected a segmenter with a `namer`, but this one has none.")
+        names: list[list[str]] = self.namer(labels, aggregated=aggregated)
+        _check_result(self.namer, names, list)
+        numbers = [int(own.max()) + 1 for own in labels]
+        given = [len(own) for own in names]
+        if given != numbers or not all(isinstance(name, str) for own in names for name in own):
+            raise ValueError(
+                f"{type(self.namer).__name__} gave {given} names for images with {numbers} "
+                "segments; a namer returns one text per segment."
+            )
+        return names
+
     def extra_repr(self) -> str:
         """The options, for ``repr``."""
         return f"image_size={self.image_size}, resize={self.resize!r}, antialias={self.antialias}"
@@ -324,16 +358,32 @@ class Segmenter(nn.Module):
                 part = aggregated.select(slice(index, index + 1))
                 [labels] = self._assign([own], image.label_size, part)
                 assigned.append(close_gaps(labels, own))
+        with self._timed() as name_time:
+            named = [
+                self._named(labels, kept, aggregated.select(slice(index, index + 1)))
+                for index, (labels, kept) in enumerate(assigned)
+            ]
         times = {
             "extract": extract_time.milliseconds / len(batch),
             "aggregate": aggregate_time.milliseconds / len(batch),
             "merge": merge_time.milliseconds / len(batch),
             "assign": assign_time.milliseconds / len(batch),
         }
+        if self.namer is not None:
+            times["name"] = name_time.milliseconds / len(batch)
         return [
-            Segmentation(labels, kept, image.image_size, image.crop_box, times)
-            for (labels, kept), image in zip(assigned, batch, strict=True)
+            Segmentation(labels, kept, image.image_size, image.crop_box, times, names)
+            for (labels, kept, names), image in zip(named, batch, strict=True)
         ]
+
+    def _named(
+        self, labels: Tensor, proposals: Proposals, aggregated: AggregatedAttention
+    ) -> tuple[Tensor, Proposals, tuple[str, ...] | None]:
+        """An image's segments with their names, those of one name joined."""
+        if self.namer is None:
+            return labels, proposals, None
+        [names] = self.name(labels[None], aggregated)
+        return join_names(labels, proposals, names)
 
     def _extract(self, images: Tensor, prompts: Sequence[str] | None) -> SourceOutput:
         images = images.to(self._placement)

@@ -19,11 +19,12 @@ API = {
         "AttentionSource": "",
         "Merger": "",
         "MergingRound": "members, seeds, threshold",
+        "Namer": "",
         "Preset": "summary, source, aggregator=<factory>, merger=<factory>, assigner=<factory>, "
-        "image_size=512, resize='fit', antialias=False, requires=(), extra=''",
+        "namer=None, image_size=512, resize='fit', antialias=False, requires=(), extra=''",
         "Proposals": "maps, rounds=(), scores=None",
-        "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>",
-        "Segmenter": "source, aggregator, merger, assigner, *, image_size=512, resize='fit', "
+        "Segmentation": "labels, proposals, image_size, crop_box=None, times=<factory>, names=None",
+        "Segmenter": "source, aggregator, merger, assigner, *, namer=None, image_size=512, resize='fit', "
         "antialias=False",
         "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None, "
         "prompts=None",
@@ -183,7 +184,7 @@ API = {
         "feature_layers=(-1,), image_size=None, mean=None, std=None, dtype='auto', device=None",
     },
     "diffsegkit.visualization": {
-        "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5",
+        "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5, names=None",
         "neighbour_colours": "labels",
     },
     "diffsegkit.weights": {

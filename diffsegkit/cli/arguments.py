@@ -10,7 +10,7 @@ from torch import nn
 
 from diffsegkit.configuration import CACHE, OPTIONS, load_preset
 from diffsegkit.errors import UsageError
-from diffsegkit.interfaces.parts import PARTS
+from diffsegkit.interfaces.parts import ALL_PARTS
 from diffsegkit.presets import AFFINITY, Preset
 from diffsegkit.segmenter import Segmenter
 
@@ -117,7 +117,7 @@ def refuse_parts_of_a_whole(args: Sequence[str], segmenter: object) -> None:
     """
     if segmenter is None:
         return
-    replaced = [f"--{name.replace('_', '-')}" for name in (*PARTS, CACHE, *OPTIONS)]
+    replaced = [f"--{name.replace('_', '-')}" for name in (*ALL_PARTS, CACHE, *OPTIONS)]
     for arg in args:
         if arg.partition("=")[0].partition(".")[0] in replaced:
             raise UsageError(

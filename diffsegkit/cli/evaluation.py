@@ -36,10 +36,10 @@ from diffsegkit.errors import DiffSegKitError, UsageError
 from diffsegkit.evaluation import EvaluationModule
 from diffsegkit.evaluation.sweep import build_sweep
 from diffsegkit.files import writable_folder
-from diffsegkit.interfaces.parts import PARTS
+from diffsegkit.interfaces.parts import ALL_PARTS
 from diffsegkit.parsing import one_sentence
 
-_OF_SEGMENTER = (*PARTS, *OPTIONS, "segmenter")
+_OF_SEGMENTER = (*ALL_PARTS, *OPTIONS, "segmenter")
 
 
 class EvaluationParser(ConfigurationParser, LightningArgumentParser):
@@ -279,7 +279,7 @@ class EvaluationCLI(LightningCLI):
             if self.config.segmenter:
                 raise UsageError("A sweep varies parts, and --segmenter has none.")
             configuration = {
-                key: self.plain[key] for key in (*PARTS, *OPTIONS, CACHE) if key in self.plain
+                key: self.plain[key] for key in (*ALL_PARTS, *OPTIONS, CACHE) if key in self.plain
             }
             methods = build_sweep(configuration, self.plain["sweep"])
         else:

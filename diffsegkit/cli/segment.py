@@ -28,6 +28,7 @@ from diffsegkit.configuration import (
 from diffsegkit.environment import versions
 from diffsegkit.errors import UsageError
 from diffsegkit.files import writable_folder
+from diffsegkit.interfaces.parts import OPTIONAL_PARTS
 
 _USAGE = "diffsegkit segment PHOTO... --out DIR [options]"
 _EPILOG = """Writes for each photo, at its own size (with --resize crop, of the crop):
@@ -163,7 +164,7 @@ def _photos_of_configs(args: Sequence[str]) -> list[str]:
             continue
         content = read_config(path)
         for name, value in content.items():
-            if value is None and name not in ("segmenter", CACHE):
+            if value is None and name not in ("segmenter", CACHE, *OPTIONAL_PARTS):
                 raise UsageError(f"--config: the option {name!r} in {path!r} has no value.")
         found = content.get("photos", found)
         if not isinstance(found, list) or not all(isinstance(photo, str) for photo in found):

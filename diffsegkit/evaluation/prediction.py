@@ -19,7 +19,8 @@ class LabelMapWriter(BasePredictionWriter):
     """Writes ``<id>.png`` for each sample, and a manifest of what is done.
 
     A label map is a grey PNG of 8 bits, or 16 where there are more than 256 segments; the value of
-    a pixel is the id of its segment.
+    a pixel is the id of its segment. Where segments have names, the manifest has them too, in the
+    order of the ids.
 
     Args:
         directory: Where to; ids with slashes give folders in it.
@@ -117,4 +118,5 @@ class LabelMapWriter(BasePredictionWriter):
                 files=file_sizes(self.directory, [file]),
                 num_segments=segmentation.num_segments,
             )
-            self._journal.append(asdict(entry))
+            names = {} if segmentation.names is None else {"names": list(segmentation.names)}
+            self._journal.append({**asdict(entry), **names})

@@ -1,4 +1,4 @@
-"""The four abstract parts, and the dataclasses that travel between them."""
+"""The abstract parts, and the dataclasses that travel between them."""
 
 from diffsegkit.interfaces.aggregator import Aggregator
 from diffsegkit.interfaces.assigner import Assigner
@@ -6,6 +6,7 @@ from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, S
 from diffsegkit.interfaces.checks import validation
 from diffsegkit.interfaces.features import require_features
 from diffsegkit.interfaces.merger import Merger
+from diffsegkit.interfaces.namer import Namer
 from diffsegkit.interfaces.prompts import TokenisedPrompt
 from diffsegkit.interfaces.proposals import MergingRound, Proposals
 from diffsegkit.interfaces.source import AttentionSource
@@ -18,6 +19,7 @@ __all__ = [
     "AttentionSource",
     "Merger",
     "MergingRound",
+    "Namer",
     "Proposals",
     "SourceOutput",
     "TokenisedPrompt",

@@ -36,6 +36,7 @@ class Preset:
         aggregator: The aggregator.
         merger: The merger, with thresholds that suit the source.
         assigner: The assigner.
+        namer: What names segments; None for segments without names.
         image_size: The longer side at which the source sees an image, in pixels.
         resize: How the aspect ratio is treated.
         antialias: Whether shrinking averages over all pixels.
@@ -51,6 +52,7 @@ class Preset:
     )
     merger: Part = field(default_factory=lambda: part("diffsegkit.mergers.IterativeKLMerger"))
     assigner: Part = field(default_factory=lambda: part("diffsegkit.assigners.ArgmaxAssigner"))
+    namer: Part | None = None
     image_size: int = 512
     resize: Resize = "fit"
     antialias: bool = False

@@ -1,9 +1,12 @@
 """Segments drawn over the photo."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]
 from torch import Tensor
 
 from diffsegkit.images.geometry import CropBox
@@ -12,7 +15,12 @@ from diffsegkit.visualization.palette import neighbour_colours
 
 
 def draw_overlay(
-    image: ImageLike, labels: Tensor, *, crop_box: CropBox | None = None, opacity: float = 0.5
+    image: ImageLike,
+    labels: Tensor,
+    *,
+    crop_box: CropBox | None = None,
+    opacity: float = 0.5,
+    names: Sequence[str] | None = None,
 ) -> Image.Image:
     """Colour the segments of an image and outline them in white on black.
 
@@ -22,6 +30,7 @@ def draw_overlay(
         labels: ``(H, W)`` integer ids 0..K-1.
         crop_box: Left, top, right, bottom in pixels.
         opacity: Of the colours, 0 to 1.
+        names: K names, to write on the segments.
 
     Returns:
         An RGB picture of the size of ``labels``.
@@ -52,7 +61,27 @@ def draw_overlay(
         picture[rows] = np.rint(pixels + (table[ids[rows]] - pixels) * opacity)
     picture[dark] = 0
     picture[light] = 255
-    return Image.fromarray(picture)
+    drawn = Image.fromarray(picture)
+    if names is not None:
+        _write_names(drawn, ids, names)
+    return drawn
+
+
+def _write_names(picture: Image.Image, ids: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Each name where its segment is widest, white on black; changes the picture."""
+    draw = ImageDraw.Draw(picture)
+    size = max(10.0, max(ids.shape) / 40)
+    font = ImageFont.load_default(size)
+    # Where a segment is widest need not be known to the pixel.
+    step = max(1, max(ids.shape) // 256)
+    coarse = np.pad(ids[::step, ::step], 1, constant_values=-1)
+    for label, name in enumerate(names):
+        depth = distance_transform_edt(coarse == label)
+        row, column = np.unravel_index(depth.argmax(), depth.shape)
+        at = ((int(column) - 1) * step, (int(row) - 1) * step)
+        draw.text(
+            at, name, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black"
+        )
 
 
 def _as_uint8(image: Tensor) -> NDArray[np.uint8]:
