@@ -24,6 +24,7 @@ def test_the_wheel(tmp_path):
     files = [
         *ROOT.glob("diffsegkit/data/labelmaps/*"),
         *ROOT.glob("diffsegkit/sources/stable_diffusion/configs/*/*/*.json"),
+        *ROOT.glob("diffsegkit/plugin_template/*/*.txt"),
     ]
     data = {str(path.relative_to(ROOT)) for path in files} | {"diffsegkit/py.typed"}
     assert packaged == modules | data

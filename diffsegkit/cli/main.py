@@ -25,6 +25,7 @@ COMMANDS = {
     "data": "Check the files of a data set.",
     "download": "Fetch the weights that presets need.",
     "bench": "Measure speed and memory beside plain PyTorch.",
+    "new-plugin": "Write a package with a component of your own.",
     "list": "List the installed components, plugins included.",
     "doctor": "Show versions, devices, and which presets can run here.",
 }
@@ -79,7 +80,7 @@ def _run(args: list[str]) -> int:
             f"The commands are {', '.join(COMMANDS)}."
         )
     if command in COMMANDS:
-        module = import_module(f"diffsegkit.cli.{command}")
+        module = import_module(f"diffsegkit.cli.{command.replace('-', '_')}")
         status: int = module.run(args[1:])
         return status
     parser = SentenceParser(
@@ -87,7 +88,7 @@ def _run(args: list[str]) -> int:
         usage="diffsegkit COMMAND [options]",
         version=version("diffsegkit"),
         description="Segment any photo without labels, prompts or training.\n\nCommands:\n"
-        + "\n".join(f"  {name:10}{summary}" for name, summary in COMMANDS.items()),
+        + "\n".join(f"  {name:12}{summary}" for name, summary in COMMANDS.items()),
         epilog=_EPILOG,
         formatter_class=HelpFormatter,
     )

@@ -56,7 +56,7 @@ def test_no_command_and_a_wrong_one():
     assert wrong.returncode == 2
     assert wrong.stderr == (
         "diffsegkit: error: There is no command 'segmnt'; did you mean 'segment'? The commands "
-        "are segment, test, predict, sweep, data, download, bench, list, doctor.\n"
+        "are segment, test, predict, sweep, data, download, bench, new-plugin, list, doctor.\n"
     )
 
 
