@@ -65,7 +65,7 @@ def folder(tmp_path, monkeypatch, photo, pipelines):
 
 def test_there_is_something_to_run():
     assert len(PYTHON) == 9
-    assert len(SHELL) == 20
+    assert len(SHELL) == 21
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
