@@ -13,11 +13,13 @@ _ROUNDS = 100
 class KWayNcutMerger(GraphCutMerger):
     """A direct K-way normalised cut; K is the number of small eigenvalues.
 
-    The idea is Falcon's (Zhang et al., 2025): to cut into K parts at once instead of in two again
-    and again, with K from the spectrum. How it is done here is older and well understood, and not
-    Falcon's own iteration: the K eigenvectors are rotated to the nearest indicators (Yu and Shi,
-    ICCV 2003), then locations move, all at once, to the part that keeps most of their links
-    (weighted kernel K-means, which never raises the cut: Dhillon et al., KDD 2004).
+    As in Falcon (Zhang et al., arXiv 2504.05613, 2025) the graph is cut into K parts at once, not
+    in two again and again, with K from the spectrum, and then the discrete K-way cut itself is
+    made smaller: all locations move to the part with the largest gradient of the objective. This
+    is not Falcon to the letter: it begins with the K eigenvectors, rotated to the nearest
+    indicators (Yu and Shi, ICCV 2003), the moves are those of weighted kernel K-means, which are
+    taken only if they lower the cut (Dhillon et al., KDD 2004), and there is neither Falcon's
+    regularisation of the affinity nor its refinement by depth.
 
     Args:
         max_value: How small an eigenvalue of the normalised Laplacian must be to count as a part,
