@@ -144,12 +144,12 @@ def _cells_near(
     """
     # In cells, 0 being the left border of the first.
     centres = (torch.arange(pixels, device=like.device, dtype=torch.float64) + 0.5) * cells / pixels
-    for offset in range(-radius - 1, radius + 1):
+    for offset in range(-radius, radius + 1):
         cell = centres.floor().long() + offset
         distance = (centres - cell - 0.5).abs()
-        # A pixel between two cells sees one more on the left than on the right of the cell that it
-        # is said to lie in: as a mirrored image has it too.
-        inside = (cell >= 0) & (cell < cells) & (distance < radius + 0.5 + 1e-6)
+        # A pixel between two cells is said to lie in the right one. It does without the farthest on
+        # that side, or it would see more there than on the left.
+        inside = (cell >= 0) & (cell < cells) & (distance < radius + 0.5 - 1e-6)
         if inside.any():
             squared = distance.square().masked_fill(~inside, inf).to(like.dtype)
             yield cell.clamp(0, cells - 1), squared

@@ -1,5 +1,7 @@
 """A conditional random field whose pixels see a window around them."""
 
+from math import exp
+
 import torch
 from torch import Tensor
 
@@ -160,7 +162,7 @@ def _kernel(
         contrast = (values - image).square().sum(0)
         logit = -distance / (2 * sigma_space**2) - contrast / (2 * sigma_colour**2)
         bilateral.append(torch.exp(logit) * exists)
-        spatial.append(exists * torch.exp(torch.tensor(-distance / (2 * dilation**2))))
+        spatial.append(exists.to(image.dtype) * exp(-distance / (2 * dilation**2)))
     looks, nearness = torch.stack(bilateral), torch.stack(spatial)
     tiny = 1e-12
     return appearance * looks / looks.sum(0).clamp_min(tiny) + (

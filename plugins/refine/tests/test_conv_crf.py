@@ -11,13 +11,13 @@ OPTIONS = {"sigma_space": 3.0, "sigma_colour": 0.2, "appearance": 4.0, "smoothne
 def reference(unary, image, iterations, radius, dilation, sigma_space, sigma_colour, appearance, smoothness):  # fmt: skip
     """Krähenbühl and Koltun's algorithm 1 with a Potts model; pairs out of the window have no link."""
     unary, image = unary.double(), image.double()
-    labels, height, width = unary.shape
+    height, width = unary.shape[1:]
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double()
     colours = image.flatten(1).mT
     steps = (places[:, None] - places) / dilation
     linked = (steps == steps.round()).all(2) & (steps.abs() <= radius).all(2)
     linked.fill_diagonal_(False)
-    distance = torch.cdist(places, places) ** 2
+    distance = (places[:, None] - places).square().sum(2)
     contrast = (colours[:, None] - colours).square().sum(2)
     looks = torch.exp(-distance / (2 * sigma_space**2) - contrast / (2 * sigma_colour**2)) * linked
     near = torch.exp(-distance / (2 * dilation**2)) * linked

@@ -10,7 +10,7 @@ from refine_cases import one_hot
 
 def reference(mask, image, radius, epsilon):
     """He et al., equations 11 to 16: a ridge regression per window, then the mean of the windows."""
-    mask, image = np.array(mask, np.float64), np.array(image, np.float64)
+    mask, image = mask.double().numpy(), image.double().numpy()
     colours, height, width = image.shape
     total, count = np.zeros((height, width)), np.zeros((height, width))
     for row in range(height):

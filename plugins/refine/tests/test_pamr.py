@@ -12,7 +12,7 @@ ORIGINAL = (1, 2, 4, 8, 12, 24)
 
 def reference(masks, image, iterations, dilations):
     """The paper's section 3.3 and the original's constants, a pixel at a time, in float64."""
-    masks, image = np.array(masks, np.float64), np.array(image, np.float64)
+    masks, image = masks.double().numpy(), image.double().numpy()
     height, width = image.shape[1:]
 
     def at(row, column):
@@ -22,7 +22,9 @@ def reference(masks, image, iterations, dilations):
     weights, places = {}, {}
     for row in range(height):
         for column in range(width):
-            around = [at(row + d * y, column + d * x) for d in dilations for y, x in steps if y or x]
+            around = [
+                at(row + d * y, column + d * x) for d in dilations for y, x in steps if y or x
+            ]
             samples = [at(row + d * y, column + d * x) for d in dilations for y, x in steps]
             affinity = np.zeros(len(around))
             for colour in image:
