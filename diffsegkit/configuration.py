@@ -260,7 +260,7 @@ def whole_method_from_configuration(segmenter: str | Mapping[str, Any]) -> Image
 
 def _build_whole_method(parser: ArgumentParser, parsed: Namespace) -> ImageSegmenter:
     with _refusals_as_usage_errors():
-        method: ImageSegmenter = parser.instantiate(only(parsed, ["segmenter"])).segmenter
+        method: ImageSegmenter = _instantiate("segmenter", ImageSegmenter, parsed)
         repr(method)
     method.configuration = {"segmenter": _as_plain(parser, parsed)["segmenter"]}
     return method
@@ -293,10 +293,12 @@ def build_segmenter(
             )
     if parsed[CACHE] is not None and "source" not in instances:
         parsed = _with_cache(parsed)
-    wanted += [kind for kind in OPTIONAL_PARTS if kind not in instances and parsed[kind]]
-    used = [kind for kind in ALL_PARTS if kind in instances or kind in wanted]
+    optional = [kind for kind in OPTIONAL_PARTS if kind not in instances and parsed[kind]]
+    used = [kind for kind in ALL_PARTS if kind in (*instances, *wanted, *optional)]
     with _refusals_as_usage_errors():
         built = parser.instantiate(only(parsed, [*wanted, *OPTIONS]))
+        for kind in optional:
+            built[kind] = _instantiate(kind, OPTIONAL_PARTS[kind], parsed)
         parts = {kind: instances[kind] if kind in instances else built[kind] for kind in used}
         options = {option: built[option] for option in OPTIONS}
         segmenter = Segmenter(**parts, **options)
@@ -307,6 +309,17 @@ def build_segmenter(
         for name in (*used, *OPTIONS)
     }
     return segmenter
+
+
+def _instantiate(name: str, base: type, parsed: Namespace) -> Any:  # noqa: ANN401
+    """Construct what an option of the type ``base | None`` describes.
+
+    By a parser that expects the class alone: of a constructor that fails in such an option
+    jsonargparse says no more than that nothing fits.
+    """
+    parser = ConfigurationParser()
+    parser.add_argument(f"--{name}", type=base)
+    return parser.instantiate(parser.parse_object({name: parsed[name].as_dict()}))[name]
 
 
 def only(parsed: Namespace, keys: Sequence[str]) -> Namespace:
