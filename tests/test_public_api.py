@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -77,6 +78,30 @@ API = {
         "LabelMapWriter": "directory, configuration, *, skip_existing=False",
         "Protocol": "name, variant='original', background='class', num_clusters=None",
     },
+    "diffsegkit.images": {
+        "ImageLike": None,
+        "centre_crop": "size",
+        "input_size": "size, image_size, resize, multiple",
+        "load_image": "image",
+        "load_images": "images",
+        "resize_image": "image, size, antialias",
+    },
+    "diffsegkit.interfaces": {
+        "AggregatedAttention": "probs, grid, source=None",
+        "Aggregator": "",
+        "Assigner": "",
+        "AttentionMap": "probs, grid, name='', count=1",
+        "AttentionSource": "",
+        "Merger": "",
+        "MergingRound": "members, seeds, threshold",
+        "Namer": "",
+        "Proposals": "maps, rounds=(), scores=None",
+        "SourceOutput": "attention, features=(), cross=(), proposals=None, images=None, "
+        "prompts=None",
+        "TokenisedPrompt": "text, spans",
+        "require_features": "given, who, *, index=-1",
+        "validation": "enabled",
+    },
     "diffsegkit.kernels": {
         "absorb": "anchors, maps, threshold, *, locations=None, values=None, out=None, "
         "backend='auto', precision='float32'",
@@ -93,6 +118,11 @@ API = {
         "IterativeKLMerger": "thresholds=(1.1, 1.1, 1.1), points_per_side=16, anchors=None, "
         "overlap=True, refine=False, anchor_precision='float32'",
         "KMeansMerger": "num_segments=6, seed=0",
+        "RandomAnchors": "seed=0",
+    },
+    "diffsegkit.mergers.anchors": {
+        "AnchorSampler": "",
+        "GridAnchors": "",
         "RandomAnchors": "seed=0",
     },
     "diffsegkit.metrics": {
@@ -183,6 +213,13 @@ API = {
         "layers=(-4, -3, -2, -1), facet='qk', temperature=1.0, average=True, features=None, "
         "feature_layers=(-1,), image_size=None, mean=None, std=None, dtype='auto', device=None",
     },
+    "diffsegkit.sources.networks": {
+        "VAEEncoder": None,
+        "frozen": "model",
+        "load_network": "model_class, folder, component, dtype, *, variant=None, "
+        "family='Stable Diffusion'",
+        "reading": "path, family='Stable Diffusion'",
+    },
     "diffsegkit.visualization": {
         "draw_overlay": "image, labels, *, crop_box=None, opacity=0.5, names=None",
         "neighbour_colours": "labels",
@@ -209,6 +246,12 @@ METHODS = {
     "Aggregator.forward": "self, output",
     "Merger.forward": "self, aggregated, *, num_segments=None",
     "Assigner.forward": "self, proposals, size, *, aggregated=None",
+    "Namer.forward": "self, labels, *, aggregated",
+    "mergers.AnchorSampler.forward": "self, aggregated, points_per_side",
+    "assigners.RefiningAssigner.refine": "self, masks, image",
+    "segmenters.ImageSegmenter.label_map": "self, image",
+    "data.SegmentationDataModule.find_records": "self",
+    "Proposals.of_parts": "parts",
     "AggregatedAttention.rows": "self, index",
     "Segmenter.forward": "self, images, *, prompts=None, num_segments=None, batch_size=4",
     "Segmenter.from_preset": "preset, **overrides",
@@ -245,8 +288,7 @@ def test_names_and_signatures(module):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods(method):
-    owner, name = method.split(".")
-    assert parameters(getattr(getattr(diffsegkit, owner), name)) == METHODS[method]
+    assert parameters(pkgutil.resolve_name(f"diffsegkit.{method}")) == METHODS[method]
 
 
 @pytest.mark.parametrize("module", API)
@@ -265,7 +307,7 @@ def test_everything_is_documented(module):
                 )
 
 
-@pytest.mark.parametrize("part", ["AttentionSource", "Aggregator", "Merger", "Assigner"])
+@pytest.mark.parametrize("part", ["AttentionSource", "Aggregator", "Merger", "Assigner", "Namer"])
 def test_each_part_has_one_abstract_method(part):
     assert getattr(diffsegkit, part).__abstractmethods__ == {"forward"}
     with pytest.raises(TypeError, match="abstract"):

@@ -106,7 +106,7 @@ def _load(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:  # noqa: ANN401
-    from diffsegkit.sources.stable_diffusion.checkpoint import frozen, reading
+    from diffsegkit.sources.networks import frozen, reading
 
     with reading(folder / name):
         model: nn.Module = model_class.from_pretrained(folder, subfolder=name, dtype=dtype)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from diffsegkit.errors import DiffSegKitError, WeightsError
+from diffsegkit.errors import WeightsError
+from diffsegkit.sources.networks import VAEEncoder, load_network, reading
 from diffsegkit.sources.stable_diffusion.text import HubTokenizer, TextEncoder
-from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
-from diffsegkit.weights import ModelFiles, files_in, find_variant
+from diffsegkit.weights import ModelFiles, files_in
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 """The text encoders a model may have, and their classes."""
@@ -110,70 +104,6 @@ class FolderCheckpoint(Checkpoint):
             )
 
     def _load(self, model_class: Any, name: str, dtype: torch.dtype) -> Any:  # noqa: ANN401
-        folder = self.folder / name
         [component] = [each for each in self._files.components if each.folder == name]
-        with reading(folder):
-            model, report = model_class.from_pretrained(
-                self.folder,
-                subfolder=name,
-                variant=find_variant(self.folder, component, self._files.variant),
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        missing = [*report["missing_keys"], *report["mismatched_keys"], *report["error_msgs"]]
-        if missing:
-            raise WeightsError(
-                f"Expected the weights of {str(folder)!r} to be those its config.json describes, "
-                f"but {len(missing)} tensors are missing or have other shapes, such as "
-                f"{missing[0]!r}; fetch the folder again, or name another model."
-            )
-        return frozen(model)
-
-
-def frozen(model: nn.Module) -> nn.Module:
-    """The model, to be used and not trained."""
-    return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What a library says of files that it cannot use, in one sentence; otherwise in silence.
-
-    Args:
-        path: What is read.
-
-    Raises:
-        WeightsError: In place of whatever the library raises.
-    """
-    loggers = [logging.getLogger("diffusers"), logging.getLogger("transformers")]
-    levels = [logger.level for logger in loggers]
-    bars = [
-        library.utils.logging
-        for library in (diffusers, transformers)
-        if library.utils.logging.is_progress_bar_enabled()
-    ]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        for library in bars:
-            library.disable_progress_bar()
-        yield
-    except (DiffSegKitError, MemoryError):
-        raise
-    # The libraries raise OSError, ValueError, KeyError, RuntimeError and safetensors' own.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        if "ignore_mismatched_sizes" in reason:
-            # The libraries' advice is about their own arguments.
-            reason = "the tensors have other shapes than its config.json describes"
-        raise WeightsError(
-            f"{str(path)!r} cannot be read as a part of Stable Diffusion: {reason[:300]}; fetch it "
-            "again, or name another model."
-        ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        for library in bars:
-            library.enable_progress_bar()
+        variant = self._files.variant
+        return load_network(model_class, self.folder, component, dtype, variant=variant)

@@ -17,20 +17,15 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from diffsegkit.errors import ComponentError, DiffSegKitError, WeightsError
+from diffsegkit.sources.networks import VAEEncoder, frozen, reading
 from diffsegkit.sources.stable_diffusion import original_layout as layout
-from diffsegkit.sources.stable_diffusion.checkpoint import (
-    TEXT_ENCODERS,
-    Checkpoint,
-    frozen,
-    reading,
-)
+from diffsegkit.sources.stable_diffusion.checkpoint import TEXT_ENCODERS, Checkpoint
 from diffsegkit.sources.stable_diffusion.configurations import (
     bundled_configurations,
     find_configurations,
 )
 from diffsegkit.sources.stable_diffusion.empty_prompt import VOCABULARY, EmptyPromptTokenizer
 from diffsegkit.sources.stable_diffusion.text import HubTokenizer, TextEncoder, Tokenizer
-from diffsegkit.sources.stable_diffusion.vae import VAEEncoder
 from diffsegkit.weights import check_safetensors
 
 
