@@ -30,7 +30,7 @@ clean:
 # The tests are of the plugins too.
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 .venv/.test: .venv/bin/pip pyproject.toml constraints.txt $(PLUGINS)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]' $(PLUGINS:%/pyproject.toml=--editable ./%)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]' $(PLUGINS:%/pyproject.toml=--editable './%[test]')
 	@touch $@
 
 # An extra is installed once, and again when the pins or the metadata change.

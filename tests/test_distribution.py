@@ -1,7 +1,8 @@
-"""The wheel holds the package, its types and its entry points, and nothing else."""
+"""The wheel holds the package, its types and its entry points; the source archive all the rest."""
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -30,3 +31,24 @@ def test_the_wheel(tmp_path):
     assert packaged == modules | data
     assert "IterativeKLMerger = diffsegkit.mergers:IterativeKLMerger" in declared
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_the_source_archive(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "-d", tmp_path]
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    [archive] = tmp_path.glob("diffsegkit-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    wanted = [
+        *ROOT.glob("plugins/*/pyproject.toml"),
+        *ROOT.glob("plugins/*/diffsegkit_*/*.py"),
+        *ROOT.glob("plugins/*/tests/*.py"),
+        *ROOT.glob("tests/*.py"),
+        *ROOT.glob("docs/*.md"),
+        ROOT / "Makefile",
+        ROOT / "constraints.txt",
+    ]
+    assert {str(path.relative_to(ROOT)) for path in wanted} <= names
+    # What builds and tests leave behind.
+    assert not any("__pycache__" in name or ".egg-info" in name for name in names)

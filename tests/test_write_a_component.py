@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffsegkit.cli import new_plugin
 from diffsegkit.cli.main import main
+from tests.plugins import forget
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "write_a_component.md").read_text()
@@ -23,10 +24,8 @@ def test_the_commands(tmp_path, monkeypatch, photo, capsys):
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo).save("photo.jpg")
-    commands = [
-        shlex.split(line)
-        for line in re.findall(r"^    (\S.*)$", TEXT.split("## The component")[0], re.MULTILINE)
-    ]
+    lines = re.findall(r"^    (\S.*)$", TEXT.split("## The component")[0], re.MULTILINE)
+    commands = [shlex.split(line) for line in lines]
     assert [words[0] for words in commands] == [
         "diffsegkit",
         "pip",
@@ -35,15 +34,15 @@ def test_the_commands(tmp_path, monkeypatch, photo, capsys):
         "diffsegkit",
     ]
     assert main(commands[0][1:]) == 0
-    printed = capsys.readouterr().out
-    for words in commands[1:4]:
-        assert " ".join(words).replace("./", "").replace("'", "") in printed.replace("'", "")
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in printed[1:4]] == lines[1:4]
     # Without installing it here, by its dotted path.
     monkeypatch.syspath_prepend(tmp_path / "diffsegkit-two-halves")
     path = "diffsegkit_two_halves.TwoHalvesMerger"
     line = [path if word == "TwoHalvesMerger" else word for word in commands[4][1:]]
     assert main(line) == 0
     assert (tmp_path / "segments" / "photo_overlay.png").is_file()
+    forget("diffsegkit_two_halves", "diffsegkit_two_halves.two_halves")
 
 
 def test_the_kinds_and_the_packages_are_there():

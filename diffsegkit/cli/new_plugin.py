@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -9,16 +10,17 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+import diffsegkit
 from diffsegkit import registry
 from diffsegkit.cli.help import HelpFormatter, add_debug
 from diffsegkit.errors import UsageError
-from diffsegkit.files import temporary_name
+from diffsegkit.files import temporary_name, writable_folder
 from diffsegkit.parsing import SentenceParser, did_you_mean
 
-_USAGE = "diffsegkit new-plugin NAME --kind KIND [--out DIR]"
-_EPILOG = """Writes a folder with a package that installs, is found by diffsegkit, and passes its
-test: pyproject.toml with the entry point, README.md, one module with a small component that works,
-and a test of it. Then change the component.
+_USAGE = "diffsegkit new-plugin NAME [--kind KIND] [--out DIR]"
+_EPILOG = """Writes the folder diffsegkit-NAME, a package that installs, is found by diffsegkit, and
+passes its test. It has pyproject.toml with the entry point, README.md, one module with a small
+component that works, and a test of it. Then change the component.
 
 Example:
   diffsegkit new-plugin my-method --kind merger
@@ -113,7 +115,7 @@ def run(args: list[str]) -> int:
         0.
 
     Raises:
-        UsageError: If the name or the kind will not do, or the folder is taken.
+        UsageError: If the name or the kind will not do, or a folder is taken or cannot be written.
     """
     options = _parser().parse_args(args)
     if not options.name:
@@ -126,13 +128,16 @@ def run(args: list[str]) -> int:
     values = _values(options.name, options.kind)
     folder = Path(options.out).expanduser() / values["distribution"]
     _check_free(folder, values, options.kind)
+    writable_folder(options.out, "--out")
     write_plugin(folder, values, options.kind)
     component = folder / values["package"] / f"{values['module']}.py"
+    # Without "./" pip might take a folder for the name of a package.
+    path = str(folder) if folder.is_absolute() else f"./{folder}"
     for line in (
         f"{folder} is a package with {values['name']}, one of the {values['plural']}. Try it:",
-        f"  pip install -e '{folder}[test]'",
+        f"  pip install -e {shlex.quote(f'{path}[test]')}",
         f"  diffsegkit list {values['plural']}",
-        f"  python -m pytest {folder}",
+        f"  python -m pytest {shlex.quote(str(folder))}",
         f"Then write your own in {component}.",
     ):
         print(line)  # noqa: T201
@@ -236,6 +241,12 @@ def _check_free(folder: Path, values: dict[str, str], kind: str) -> None:
             f"Expected {str(folder)!r} not to exist, or to be an empty folder; choose another NAME "
             "or --out."
         )
+    # A class called Merger would hide the one that it is derived from.
+    if values["object"] in diffsegkit.__all__ or values["object"] in _words_of(kind):
+        raise UsageError(
+            f"The {kind} would be called {values['object']!r}, as a class of diffsegkit's own is; "
+            "choose another NAME."
+        )
     for component in registry.find_components(values["plural"]):
         if component.name.lower() == values["name"].lower():
             raise UsageError(
@@ -250,6 +261,12 @@ def _check_free(folder: Path, values: dict[str, str], kind: str) -> None:
     raise UsageError(
         f"{values['distribution']} is installed already; choose another NAME, or uninstall it."
     )
+
+
+def _words_of(kind: str) -> set[str]:
+    """All words of a kind's component, before its placeholders are filled."""
+    template = files("diffsegkit.plugin_template").joinpath("kinds", f"{kind}.py.txt")
+    return set(re.findall(r"\w+", template.read_text(encoding="utf-8")))
 
 
 def _parser() -> SentenceParser:

@@ -1,12 +1,14 @@
 """A package for each kind of component, which installs, is found, and passes its own test."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffsegkit import registry
 from diffsegkit.cli import new_plugin
@@ -37,6 +39,27 @@ def text_of(folder):
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and ".egg" not in str(path)
     }
+
+
+def used_as_its_readme_says(folder, options):
+    """Run the last command of the README of a plugin that is installed."""
+    place = options["cwd"]
+    Image.effect_mandelbrot((96, 64), (-2, -1, 1, 1), 50).convert("RGB").save(place / "photo.jpg")
+    for name, mode in (("images/one.jpg", "RGB"), ("labels/one.png", "L")):
+        path = place / "DIR" / "val" / name
+        path.parent.mkdir(parents=True)
+        Image.new(mode, (8, 6), 0).save(path)
+    install, listing, use = re.findall(
+        r"^    (\S.*)$", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    assert install == "pip install ."
+    for command in (listing, use):
+        program, *args = shlex.split(command)
+        assert program == "diffsegkit"
+        done = subprocess.run([sys.executable, "-m", "diffsegkit", *args], **options)
+        assert done.returncode == 0, done.stderr
+    if " segment " in use:
+        assert (place / "segments" / "photo_labels.png").is_file()
 
 
 def test_every_kind_has_a_template():
@@ -91,6 +114,7 @@ def test_it_installs_is_found_and_passes_its_test(kind, tmp_path):
     assert listed.returncode == 0, listed.stdout
     assert f"ok      {KINDS[kind]}" in listed.stdout
     assert "diffsegkit-my-method" in listed.stdout
+    used_as_its_readme_says(folder, options)
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder], **options
     )
@@ -129,6 +153,11 @@ def test_names(name, component, package, tmp_path, capsys):
         (["x", "--kind", "mergr"], "but got 'mergr'; did you mean 'merger'?"),
         (["iterative-kl"], "There is a merger called 'IterativeKLMerger' already, of diffsegkit"),
         (["x", "--knd", "merger"], "There is no option --knd"),
+        # What would be `class Merger(Merger)`.
+        (["merger"], "The merger would be called 'Merger', as a class of diffsegkit's own is"),
+        (["refining-assigner", "--kind", "assigner"], "would be called 'RefiningAssigner'"),
+        (["image-segmenter", "--kind", "segmenter"], "would be called 'ImageSegmenter'"),
+        (["x", "--out", ""], "Expected --out to be a folder, but got no name"),
     ],
 )
 def test_wrong_usage(args, message, tmp_path, capsys, monkeypatch):
@@ -145,6 +174,8 @@ def test_what_is_there_is_left_alone(tmp_path, capsys, monkeypatch):
     assert run("mine", "--out", tmp_path) == 2
     assert "not to exist, or to be an empty folder" in capsys.readouterr().err
     assert text_of(tmp_path) == {"diffsegkit-mine/notes.txt": "mine"}
+    assert run("new", "--out", folder / "notes.txt") == 2
+    assert "notes.txt' is a file" in capsys.readouterr().err
     (folder / "notes.txt").unlink()
     assert run("mine", "--out", tmp_path) == 0
     site = tmp_path / "site"
@@ -153,6 +184,20 @@ def test_what_is_there_is_left_alone(tmp_path, capsys, monkeypatch):
     install(site, "diffsegkit_other", "", [])
     assert run("other", "--out", tmp_path / "more") == 2
     assert "diffsegkit-other is installed already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", [".", "two words", "it's"])
+def test_the_commands_that_are_printed_name_the_folder(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("mine", "--out", out) == 0
+    install, listing, test = map(shlex.split, capsys.readouterr().out.splitlines()[1:4])
+    assert install[:3] == ["pip", "install", "-e"]
+    # Not the name of a distribution, which pip would look for elsewhere.
+    assert install[3].startswith("./")
+    assert Path(install[3].removesuffix("[test]"), "pyproject.toml").is_file()
+    assert listing == ["diffsegkit", "list", "mergers"]
+    assert test[:3] == ["python", "-m", "pytest"]
+    assert Path(test[3], "tests").is_dir()
 
 
 def test_nothing_half_written_is_left(tmp_path, capsys, monkeypatch):

@@ -10,10 +10,15 @@ class TemplateMerger(Merger):
 
     Args:
         quantile: The share of the maps that counts as near, from 0 to 1.
+
+    Raises:
+        ValueError: If ``quantile`` is not from 0 to 1.
     """
 
     def __init__(self, quantile: float = 0.5) -> None:
         super().__init__()
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"Expected argument `quantile` to be from 0 to 1, but got {quantile}.")
         self.quantile = quantile
 
     def forward(self, aggregated, *, num_segments=None):

@@ -1,5 +1,7 @@
+import pytest
 import torch
 from diffsegkit import AggregatedAttention, Segmenter
+
 from diffsegkit_template import TemplateMerger
 
 
@@ -10,6 +12,11 @@ def test_two_blocks_are_two_proposals():
     [proposals] = TemplateMerger(quantile=0.7)(aggregated)
     assert len(proposals) == 2
     assert proposals.maps.argmax(0).flatten().tolist() == [0] * 6 + [1] * 2
+
+
+def test_a_quantile_that_is_none():
+    with pytest.raises(ValueError, match="from 0 to 1, but got 2"):
+        TemplateMerger(quantile=2)
 
 
 def test_it_is_found_by_its_name():
