@@ -92,6 +92,7 @@ API = {
         "Assigner": "",
         "AttentionMap": "probs, grid, name='', count=1",
         "AttentionSource": "",
+        "Grid": None,
         "Merger": "",
         "MergingRound": "members, seeds, threshold",
         "Namer": "",

@@ -3,7 +3,7 @@
 from diffsegkit.interfaces.aggregator import Aggregator
 from diffsegkit.interfaces.assigner import Assigner
 from diffsegkit.interfaces.attention import AggregatedAttention, AttentionMap, SourceOutput
-from diffsegkit.interfaces.checks import validation
+from diffsegkit.interfaces.checks import Grid, validation
 from diffsegkit.interfaces.features import require_features
 from diffsegkit.interfaces.merger import Merger
 from diffsegkit.interfaces.namer import Namer
@@ -17,6 +17,7 @@ __all__ = [
     "Assigner",
     "AttentionMap",
     "AttentionSource",
+    "Grid",
     "Merger",
     "MergingRound",
     "Namer",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diffsegkit import AttentionSource, SourceOutput
 from diffsegkit.errors import ComponentError, UsageError, WeightsError
 from diffsegkit.images import input_size, resize_image
-from diffsegkit.interfaces.checks import Grid
+from diffsegkit.interfaces import Grid
 from diffsegkit.weights import ComponentFiles, ModelFiles, WeightsDigest
 from diffsegkit_mmdit.capture import Projections, Recorder, capturing
 from diffsegkit_mmdit.layers import JOINT, blocks_to_keep, select_layers

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffsegkit import AttentionMap
-from diffsegkit.interfaces.checks import Grid
+from diffsegkit.interfaces import Grid
 from diffsegkit.kernels import mean_attention
 
 # Rows of attention to image and text together that exist at a time: 64 MiB.

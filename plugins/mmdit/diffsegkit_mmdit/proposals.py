@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffsegkit import Proposals
-from diffsegkit.interfaces.checks import Grid
+from diffsegkit.interfaces import Grid
 
 Normalise = Literal["tokens", "locations"]
 """Over what attention is stretched to 0..1."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsegkit.errors import WeightsError
-from diffsegkit.interfaces.checks import Grid
+from diffsegkit.interfaces import Grid
 from diffsegkit.weights import ComponentFiles, ModelFiles
 from diffsegkit_mmdit.base import (
     CLIP,
