@@ -101,7 +101,7 @@ def list_components(kind: str | None = None, pattern: str = "*") -> list[str]:
 
     Example:
         >>> import diffsegkit
-        >>> diffsegkit.list_components("mergers", "*kl*")
+        >>> diffsegkit.list_components("mergers", "iterative*")
         ['IterativeKLMerger']
     """
     return sorted({component.name for component in find_components(kind, pattern)})
