@@ -34,7 +34,8 @@ _HELP = {
     "aggregator": "How attention of several grids becomes one; `diffsegkit list aggregators`.",
     "merger": "How maps become proposals; `diffsegkit list mergers`.",
     "assigner": "How proposals become pixels; `diffsegkit list assigners`.",
-    "namer": "What names segments, if anything; `diffsegkit list namers`.",
+    "namer": "What names segments, if anything; those of one name become one, also in what is "
+    "scored; `diffsegkit list namers`.",
 }
 
 

@@ -68,7 +68,7 @@ def draw_overlay(
 
 
 def _write_names(picture: Image.Image, ids: NDArray[np.integer], names: Sequence[str]) -> None:
-    """Each name where its segment is widest, white on black; changes the picture."""
+    """Each name where its segment is widest, white on black and whole; changes the picture."""
     draw = ImageDraw.Draw(picture)
     size = max(10.0, max(ids.shape) / 40)
     font = ImageFont.load_default(size)
@@ -77,11 +77,31 @@ def _write_names(picture: Image.Image, ids: NDArray[np.integer], names: Sequence
     coarse = np.pad(ids[::step, ::step], 1, constant_values=-1)
     for label, name in enumerate(names):
         depth = distance_transform_edt(coarse == label)
-        row, column = np.unravel_index(depth.argmax(), depth.shape)
-        at = ((int(column) - 1) * step, (int(row) - 1) * step)
-        draw.text(
-            at, name, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black"
+        if depth.any():
+            # A stripe is as wide everywhere: then its middle, where fewer names meet.
+            widest = np.argwhere(depth == depth.max())
+            row, column = widest[((widest - widest.mean(0)) ** 2).sum(1).argmin()]
+            at = ((int(column) - 1) * step, (int(row) - 1) * step)
+        else:  # it lies between the samples
+            pixels = np.flatnonzero(ids == label)
+            row, column = np.unravel_index(pixels[len(pixels) // 2], ids.shape)
+            at = (int(column), int(row))
+        text = " ".join(name.split())  # what has several lines cannot be anchored in its middle
+        box = draw.textbbox(at, text, font=font, anchor="mm", stroke_width=2)
+        at = (
+            at[0] + _inwards(box[0], box[2], picture.width),
+            at[1] + _inwards(box[1], box[3], picture.height),
         )
+        draw.text(
+            at, text, fill="white", font=font, anchor="mm", stroke_width=2, stroke_fill="black"
+        )
+
+
+def _inwards(start: float, end: float, length: int) -> int:
+    """How far to move what goes from start to end into 0..length; its start, if it is longer."""
+    if start < 0:
+        return int(np.ceil(-start))
+    return -int(np.ceil(max(0.0, min(start, end - length))))
 
 
 def _as_uint8(image: Tensor) -> NDArray[np.uint8]:

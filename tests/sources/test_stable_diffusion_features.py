@@ -1,15 +1,19 @@
 """Feature maps and cross-attention of Stable Diffusion against an untouched UNet."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from transformers import CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from diffsegkit import AttentionMap, SourceOutput
+from diffsegkit import SourceOutput
 from diffsegkit.aggregators import ResolutionAggregator
+from diffsegkit.errors import UsageError
 from diffsegkit.interfaces import TokenisedPrompt
 from diffsegkit.sources import CachedSource, StableDiffusionSource
+from diffsegkit.sources.stable_diffusion.text import HubTokenizer
 from tests.sources.pipelines import FAMILIES, make_pipeline
 from tests.sources.test_stable_diffusion import outputs_of_all_modules, photos
 
@@ -30,7 +34,9 @@ def untouched(source, images, prompts=None):
 
     seen = []
     handles = [
-        module.register_forward_hook(lambda _, __, output, name=name: seen.append((name, output)))
+        module.register_forward_hook(
+            lambda _, __, output, name=name: seen.append((name, kept(output)))
+        )
         for name, module in source.unet.named_modules()
     ]
     try:
@@ -39,6 +45,11 @@ def untouched(source, images, prompts=None):
         for handle in handles:
             handle.remove()
     return dict(seen)
+
+
+def kept(output):
+    """As it is now, whatever is done to it afterwards."""
+    return first(output).clone()
 
 
 def first(output):
@@ -58,7 +69,7 @@ def test_features_are_what_the_modules_give(pipelines, family, size):
     assert len(output.attention) > 0
     for found, name in zip(output.features, order, strict=True):
         assert found.dtype == torch.float32
-        torch.testing.assert_close(found, first(expected[name]))
+        torch.testing.assert_close(found, expected[name])
     plain = StableDiffusionSource(str(pipelines[family]))(images)
     for one, other in zip(output.attention, plain.attention, strict=True):
         torch.testing.assert_close(one.probs, other.probs)
@@ -80,7 +91,7 @@ def test_lists_of_locations_become_maps(pipelines, family):
         height, width = found.shape[2:]
         assert width == 2 * height
         for index in range(2):
-            rows = first(expected[name])[index].reshape(height, width, -1)
+            rows = expected[name][index].reshape(height, width, -1)
             torch.testing.assert_close(found[index], rows.permute(2, 0, 1))
 
 
@@ -90,6 +101,72 @@ def test_the_unet_stops_after_the_last_feature(pipelines):
     run = {name for name, _ in outputs}
     assert "down_blocks.1" in run
     assert not any(name.startswith(("down_blocks.2", "mid_block", "up_blocks")) for name in run)
+
+
+def test_attention_and_output_of_one_layer(pipelines):
+    """DiffCut's features beside the attention of the same layers: two things under one name."""
+    layer = "down_blocks.2.attentions.1.transformer_blocks.0.attn1"
+    source = StableDiffusionSource(str(pipelines["ssd1b"]), layers=[layer], features=[layer])
+    images = photos(2, 64, 128)
+    expected = untouched(source, images)[layer]
+    output, outputs = outputs_of_all_modules(source.unet, lambda: source(images))
+    assert [attention.grid for attention in output.attention] == [(2, 4)]
+    [found] = output.features
+    torch.testing.assert_close(found.flatten(2).mT, expected)
+    run = {name for name, _ in outputs}
+    assert layer in run
+    assert not any(name.startswith(("mid_block", "up_blocks")) for name in run)
+    with torch.no_grad():
+        source.unet.get_submodule(layer).to_q.weight.fill_(float("inf"))
+    with pytest.raises(ValueError, match=f"The attention of '{re.escape(layer)}' is not finite"):
+        source(images)
+
+
+def test_features_are_not_changed_by_what_comes_after(pipelines):
+    """FreeU scales half of the channels of what the way up is given, in place."""
+    names = ["mid_block", "up_blocks.1"]
+    source = StableDiffusionSource(str(pipelines["sdxl"]), features=names)
+    images = photos(1, 64, 128)
+    plain = source(images).features[0]
+    source.unet.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4)
+    expected = untouched(source, images)
+    for found, name in zip(source(images).features, names, strict=True):
+        torch.testing.assert_close(found, expected[name])
+    torch.testing.assert_close(expected["mid_block"], plain)  # FreeU acts behind it
+
+
+def test_features_do_not_depend_on_the_batch(pipelines):
+    options = {"features": ["down_blocks.1", "mid_block"], "cross": True}
+    source = StableDiffusionSource(str(pipelines["sd1"]), **options)
+    images, prompts = photos(3, 64, 128), ["a cat", "dogs", "sky and sea"]
+    together = source(images, prompts=prompts)
+    for index in range(3):
+        alone = source(images[index : index + 1], prompts=prompts[index : index + 1])
+        chosen = together.select(slice(index, index + 1))
+        for one, other in zip(
+            [*alone.features, *alone.cross], [*chosen.features, *chosen.cross], strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        assert alone.prompts == chosen.prompts
+
+
+def test_threads_that_share_a_source_do_not_mix(pipelines):
+    options = {"layers": [], "features": ["down_blocks.1"], "cross": ["down_blocks"]}
+    source = StableDiffusionSource(str(pipelines["sd1"]), **options)
+    own = dict(source.unet.attn_processors)
+    images = [photos(1, 64, 64, seed) for seed in range(4)]
+    alone = [source(image) for image in images]
+    assert (alone[0].features[0] - alone[1].features[0]).abs().max() > 1e-3
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(source, images * 3))
+    for index, output in enumerate(together):
+        expected = alone[index % 4]
+        for one, other in zip(
+            [*output.features, *output.cross], [*expected.features, *expected.cross], strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    assert source.unet.attn_processors == own
+    assert not any(module._forward_hooks for module in source.unet.modules())
 
 
 def hooked_cross(unet, call):
@@ -115,11 +192,13 @@ def hooked_cross(unet, call):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cross_attention_is_the_softmax_over_tokens(pipelines, family):
     source = StableDiffusionSource(str(pipelines[family]), cross=True, average=False)
-    images, prompts, found = photos(2, 64, 128), ["a cat", "dogs and sky"], {}
-    expected = hooked_cross(
-        source.unet, lambda: found.update(output=source(images, prompts=prompts))
-    )
-    output = found["output"]
+    images, prompts = photos(2, 64, 128), ["a cat", "dogs and sky"]
+    latents, condition = source._latents(images), source._condition(prompts, 2, (64, 128))
+    with torch.no_grad():
+        expected = hooked_cross(
+            source.unet, lambda: source.unet(latents, source.timestep, **condition)
+        )
+    output = source(images, prompts=prompts)
     assert len(output.cross) == len(expected)
     for one, (name, maps) in zip(output.cross, expected.items(), strict=True):
         height, width = one.shape[2:]
@@ -144,11 +223,12 @@ def test_layers_of_cross_attention_by_resolution(pipelines):
     assert output.attention == []
 
 
-def test_nothing_of_the_unet_changes_with_everything_captured(pipelines):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_of_the_unet_changes_with_everything_captured(pipelines, family):
     from diffsegkit.sources.stable_diffusion.capture import Recorder, capturing
     from diffsegkit.sources.stable_diffusion.layers import layer_grids
 
-    source = StableDiffusionSource(str(pipelines["sd1"]))
+    source = StableDiffusionSource(str(pipelines[family]))
     latent = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(1))
     condition = source._condition(None, 2, (64, 128))
     grids = layer_grids(source._spans, (8, 16))
@@ -208,15 +288,67 @@ def test_whole_words_are_found(phrase, tokens):
 
 
 def test_spans_are_of_the_text_as_it_was_given(pipelines):
-    """Whatever the tokenizer makes of capitals, white space and accents."""
-    from diffsegkit.sources.stable_diffusion.text import HubTokenizer
-
+    """Whatever the tokenizer makes of capitals and white space."""
     tokenizer = CLIPTokenizer.from_pretrained(pipelines["sd1"] / "tokenizer")
     text = "  Hi\tTHE re "
     spans = HubTokenizer(tokenizer).spans(text, 12)
     assert "".join(text[start:end] for start, end in spans) == "HiTHEre"
     ids = HubTokenizer(tokenizer)([text], 12)[0]
     assert [span == (0, 0) for span in spans] == [int(each) >= 52 for each in ids]
+
+
+@pytest.fixture(scope="module")
+def byte_level():
+    """CLIP's tokenizer, bytes and pairs of them, with few pairs."""
+    letters = list(bytes_to_unicode().values())
+    words = ("s u r f", "b o a r d</w>", "d o g</w>", "c a t</w>", "' s</w>")
+    merges, vocabulary = [], [*letters, *(f"{letter}</w>" for letter in letters)]
+    for word in words:
+        symbols = word.split()
+        while len(symbols) > 1:
+            pair = (symbols[0], symbols[1])
+            symbols = ["".join(pair), *symbols[2:]]
+            if pair not in merges:
+                merges.append(pair)
+                vocabulary.append(symbols[0])
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    return HubTokenizer(CLIPTokenizer(vocab=ids, merges=merges, model_max_length=20))
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "phrase", "tokens"),
+    [
+        ("A SurfBoard", ["A", "Surf", "Board"], "surfboard", ((2, 3),)),
+        ("dog,  DOG.", ["dog", ",", "DOG", "."], "dog", ((1,), (3,))),
+        ("cat's dog!", ["cat", "'s", "dog", "!"], "dog", ((3,),)),
+        ("\n cat\t\tdog ", ["cat", "dog"], "cat dog", ((1, 2),)),
+        ("cat-dog", ["cat", "-", "dog"], "dog", ((3,),)),
+        # An emoji is four bytes, a Chinese character three, an umlaut two, each a token.
+        ("\N{DOG} dog", ["\N{DOG}"] * 4 + ["dog"], "dog", ((5,),)),
+        ("\u72d7 dog", ["\u72d7"] * 3 + ["dog"], "\u72d7", ((1, 2, 3),)),
+        ("\xd6l dog", ["\xd6", "\xd6", "l", "dog"], "\xf6l", ((1, 2, 3),)),
+        # In lower case it is one letter more, and what follows must not be shifted.
+        ("\u0130l dog", ["\u0130"] * 3 + ["l", "dog"], "dog", ((5,),)),
+        # An accent that is a character of its own; the tokenizer composes it with its letter.
+        ("cat\xe9 dog", ["ca", "t", "\xe9", "\xe9", "dog"], "cate\u0301", ((1, 2, 3, 4),)),
+        ("cate\u0301 dog", ["ca", "t", "e", "e", "dog"], "cat\xe9", ((1, 2, 3, 4),)),
+        ("cate\u0301 dog", ["ca", "t", "e", "e", "dog"], "cate", ()),
+        ("cate\u0301 dog", ["ca", "t", "e", "e", "dog"], "dog", ((5,),)),
+        # Eighteen tokens are left beside the marks.
+        ("x" * 18 + " dog", ["x"] * 18, "dog", ()),
+        ("x" * 17 + " surfboard", ["x"] * 17 + ["surf"], "surfboard", ((18,),)),
+        ("", [], "dog", ()),
+    ],
+)
+def test_spans_of_subwords_punctuation_and_unicode(byte_level, text, pieces, phrase, tokens):
+    spans = byte_level.spans(text, 20)
+    assert len(spans) == 20
+    assert spans[0] == (0, 0)
+    wanted = spans[1 : len(pieces) + 1]
+    assert [text[start:end] for start, end in wanted] == pieces
+    assert set(spans[len(pieces) + 1 :]) == {(0, 0)}
+    assert TokenisedPrompt(text, spans).tokens_of(phrase) == tokens
 
 
 def test_features_cross_attention_and_prompts_are_cached(pipelines, tmp_path):
@@ -271,6 +403,5 @@ def test_a_module_that_gives_no_map_is_told(pipelines):
 
 def test_aggregation_without_attention_says_so():
     output = SourceOutput([], features=[torch.ones(1, 2, 3, 4)])
-    with pytest.raises(ValueError, match="aggregates attention, but the source gave none"):
+    with pytest.raises(UsageError, match=r"the source gave none; .*--source\.layers null"):
         ResolutionAggregator()(output)
-    assert isinstance(ResolutionAggregator()(SourceOutput([AttentionMap(torch.eye(4)[None], (2, 2))])).grid, tuple)  # fmt: skip

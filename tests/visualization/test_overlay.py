@@ -52,6 +52,50 @@ def test_tiny(size):
     assert draw_overlay(np.zeros((*size, 3), np.uint8), labels).size == size[::-1]
 
 
+def written(labels, name, label):
+    """Where the name of one segment is written: left, top, right, bottom."""
+    names = ["" for _ in range(int(labels.max()) + 1)]
+    grey = np.full((*labels.shape, 3), 120, np.uint8)
+    plain = np.asarray(draw_overlay(grey, labels, names=names))
+    names[label] = name
+    rows, columns = (np.asarray(draw_overlay(grey, labels, names=names)) != plain).any(2).nonzero()
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def test_a_name_is_written_where_its_segment_is_widest():
+    labels = torch.zeros(300, 400, dtype=torch.int64)
+    labels[100:200, 250:350] = 1
+    labels[140:160, 50:250] = 1  # a handle
+    left, top, right, bottom = written(labels, "pan", 1)
+    assert abs((left + right) / 2 - 300) < 5
+    assert abs((top + bottom) / 2 - 150) < 5
+
+
+def test_a_small_segment_of_a_large_photo_has_its_name_too():
+    labels = torch.zeros(900, 1200, dtype=torch.int64)
+    labels[301:303, 401:403] = 1  # none of its pixels is among each fourth
+    left, top, right, bottom = written(labels, "bird", 1)
+    assert abs((left + right) / 2 - 402) < 5
+    assert abs((top + bottom) / 2 - 302) < 10
+
+
+def test_names_at_the_edge_are_whole():
+    middle = torch.zeros(200, 300, dtype=torch.int64)
+    box = written(middle, "surfboard", 0)
+    size = (box[2] - box[0], box[3] - box[1])
+    for edge in (np.s_[:, :4], np.s_[:, -4:], np.s_[:4], np.s_[-4:]):
+        labels = middle.clone()
+        labels[edge] = 1
+        left, top, right, bottom = written(labels, "surfboard", 1)
+        # Black strokes on black outlines, and white letters on white ones, do not differ.
+        assert right - left >= size[0] - 4
+        assert bottom - top >= size[1] - 4
+        # In the middle of the stripe, where fewer names meet than at its ends.
+        is_upright = bool(labels[0, 150] == 0 and labels[-1, 150] == 0)
+        assert abs((top + bottom) / 2 - 100 if is_upright else (left + right) / 2 - 150) < 8
+    assert written(middle, "surf\nboard", 0) == written(middle, "surf board", 0)
+
+
 def test_any_image_of_the_right_size(photo):
     labels = torch.zeros(90, 120, dtype=torch.int64)
     from_float = draw_overlay(torch.from_numpy(photo).permute(2, 0, 1) / 255, labels)

@@ -1,4 +1,4 @@
-"""Stable Diffusion's self-attention; :mod:`.source` is the component, the rest its parts."""
+"""Stable Diffusion's attention; :mod:`.source` is the component, the rest its parts."""
 
 from diffsegkit.sources.stable_diffusion.source import StableDiffusionSource
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,6 +20,9 @@ from diffsegkit.kernels import mean_attention
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
+
+Kind = Literal["attention", "output"]
+"""What is taken of a module."""
 
 
 class EnoughError(Exception):
@@ -58,7 +61,8 @@ class Recorder:
         self._counts = Counter(self._name_of.values())
         self._maps: dict[str, Tensor] = {}
         self._features: dict[str, Tensor] = {}
-        self._finite: dict[str, Tensor] = {}
+        # By kind too: a layer's attention and its output can both be wanted.
+        self._finite: dict[tuple[Kind, str], Tensor] = {}
 
     @property
     def is_complete(self) -> bool:
@@ -81,7 +85,7 @@ class Recorder:
                 f"Expected {height}x{width} locations in {layer!r}, but got {q.shape[2]}."
             )
         # Asked for at the end, all at once: every answer would make a GPU wait.
-        self._finite[layer] = torch.isfinite(
+        self._finite["attention", layer] = torch.isfinite(
             q.sum(dtype=torch.float32) + k.sum(dtype=torch.float32)
         )
         name = self._name_of[layer]
@@ -110,8 +114,9 @@ class Recorder:
                 f"Expected the output of {module!r} to be a feature map, but got {shape}; give "
                 "`features` blocks, their attentions or resnets, or attention layers."
             )
-        self._features[module] = values.float()
-        self._finite[module] = torch.isfinite(values.sum(dtype=torch.float32))
+        # A copy, because what comes after may change it in place, as FreeU does.
+        self._features[module] = values.to(torch.float32, copy=True)
+        self._finite["output", module] = torch.isfinite(values.sum(dtype=torch.float32))
 
     def attention(self) -> list[AttentionMap]:
         """The self-attention maps, in the order in which their first layers ran.
@@ -142,15 +147,16 @@ class Recorder:
         return list(self._features.values())
 
     def _check(self) -> None:
-        missing = sorted({*self._grids, *self._feature_grids} - set(self._finite))
+        wanted = [("attention", layer) for layer in self._grids]
+        wanted += [("output", module) for module in self._feature_grids]
+        missing = sorted(name for kind, name in wanted if (kind, name) not in self._finite)
         if missing:
             raise RuntimeError(f"The UNet did not run the layer {missing[0]!r}.")
         finite = torch.stack(list(self._finite.values())).tolist()
-        for layer, whole in zip(self._finite, finite, strict=True):
+        for (kind, layer), whole in zip(self._finite, finite, strict=True):
             if not whole:
-                what = "output" if layer in self._feature_grids else "attention"
                 raise ValueError(
-                    f"The {what} of {layer!r} is not finite: the model overflows in float16 "
+                    f"The {kind} of {layer!r} is not finite: the model overflows in float16 "
                     "(then compute in float32 or bfloat16, with --dtype or the source's `dtype`), "
                     "or its weights are damaged."
                 )

@@ -1,4 +1,4 @@
-"""The self-attention layers of a UNet: their names, their grids, and which of them are wanted."""
+"""The layers and modules of a UNet: their names, their grids, and which of them are wanted."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class BLIPCaptioner(Captioner):
         if max_tokens < 1:
             raise ValueError(f"Expected argument `max_tokens` to be at least 1, got {max_tokens}.")
         import_transformers(type(self).__name__)
-        folder = find(model, revision)
+        folder = find(model, revision, "--source.captioner.model")
         self.model, self._tokenizer = load_model(
             "BlipForConditionalGeneration", folder, "AutoTokenizer"
         )

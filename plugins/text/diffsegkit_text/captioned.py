@@ -40,11 +40,23 @@ class CaptionedSource(AttentionSource):
 
     Args:
         source: The source that reads prompts.
-        captioner: Where captions come from; :class:`BLIPCaptioner` by default.
+        captioner: Where captions come from; :class:`BLIPCaptioner` by default. It sees what the
+            source sees: the photo at the segmenter's size, cropped if the segmenter crops.
+
+    Raises:
+        TypeError: If ``source`` or ``captioner`` is no such part.
     """
 
     def __init__(self, source: AttentionSource, captioner: Captioner | None = None) -> None:
         super().__init__()
+        if not isinstance(source, AttentionSource):
+            raise TypeError(
+                f"Expected argument `source` to be an AttentionSource, but got {source!r}."
+            )
+        if captioner is not None and not isinstance(captioner, Captioner):
+            raise TypeError(
+                f"Expected argument `captioner` to be a Captioner or None, but got {captioner!r}."
+            )
         if captioner is None:
             from diffsegkit_text.blip import BLIPCaptioner
 

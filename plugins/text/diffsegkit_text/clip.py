@@ -63,7 +63,7 @@ class CLIPNamer(Namer):
         if batch_size < 1:
             raise ValueError(f"Expected argument `batch_size` to be at least 1, got {batch_size}.")
         import_transformers(type(self).__name__)
-        folder = find(model, revision)
+        folder = find(model, revision, "--namer.model")
         self.model, tokenizer = load_model("CLIPModel", folder, "AutoTokenizer")
         self.names = tuple(names)
         self.templates = tuple(templates)

@@ -1,6 +1,6 @@
 """Names by cross-attention, as the original DiffSeg gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -15,14 +15,18 @@ from diffsegkit_text.nouns import Tagger, nouns_of
 Vote = Literal["mean", "majority"]
 """How the pixels of a segment agree on a noun."""
 
+Weighting = Literal["equal", "resolution"]
+"""What the cross-attention of each grid counts: the same, or in proportion to its longer side."""
+
 
 class CrossAttentionNamer(Namer):
     """Each segment gets the noun of the prompt that its locations attend to most.
 
-    As the original (``aggregate_x_weights`` and ``get_semantics`` in google/diffseg,
-    diffseg/segmentor.py): cross-attention of each resolution is upsampled bilinearly to the label
-    map and weighted by its resolution; the map of a noun is divided by its L2 norm over space, and
-    the noun with the largest mean over a segment is its name. Where the original takes the token
+    As the original (google/diffseg: ``aggregate_x_weights`` and ``get_semantics`` in
+    diffseg/segmentor.py, called in diffseg.ipynb): cross-attention of each resolution is upsampled
+    bilinearly to the label map, and added with equal weights; the map of a noun is divided by its
+    L2 norm over space, and the noun with the largest mean over a segment is its name. Where the
+    original takes the token
     whose number is the noun's number among the words, here a noun's tokens are found by its
     characters, so words that are several tokens are named right; the maps of a noun's tokens are
     averaged, and those of its occurrences.
@@ -32,10 +36,14 @@ class CrossAttentionNamer(Namer):
     :class:`CaptionedSource`.
 
     Args:
-        nouns: The candidates; every one must be in the prompt. None takes the prompt's nouns.
+        nouns: The candidates; every one must be in the prompt. None takes the prompt's nouns,
+            but for those that are cut off because the prompt is too long.
         vote: ``"mean"``; or ``"majority"``, the noun that most pixels of the segment have for
             their largest. (The original's ``"majority"`` takes the median of the nouns' numbers.)
         tagger: How nouns are found if none are given, see :func:`nouns_of`.
+        weighting: ``"equal"``, as the original's notebook calls it; or ``"resolution"``, what its
+            function does by itself, as for self-attention: in proportion to the longer side of a
+            grid.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -47,13 +55,18 @@ class CrossAttentionNamer(Namer):
         nouns: Sequence[str] | None = None,
         vote: Vote = "mean",
         tagger: Tagger = "rule",
+        weighting: Weighting = "equal",
     ) -> None:
         super().__init__()
         if nouns is not None and (isinstance(nouns, str) or not nouns or not all(nouns)):
             raise ValueError(
                 f"Expected argument `nouns` to be a list of words, or None, but got {nouns!r}."
             )
-        for name, value, choices in (("vote", vote, Vote), ("tagger", tagger, Tagger)):
+        for name, value, choices in (
+            ("vote", vote, Vote),
+            ("tagger", tagger, Tagger),
+            ("weighting", weighting, Weighting),
+        ):
             if value not in get_args(choices):
                 raise ValueError(
                     f"Expected argument `{name}` to be one of {get_args(choices)}, but got "
@@ -62,6 +75,7 @@ class CrossAttentionNamer(Namer):
         self.nouns = None if nouns is None else tuple(nouns)
         self.vote: Vote = vote
         self.tagger: Tagger = tagger
+        self.weighting: Weighting = weighting
 
     @torch.no_grad()
     def forward(self, labels: Tensor, *, aggregated: AggregatedAttention) -> list[list[str]]:
@@ -84,29 +98,34 @@ class CrossAttentionNamer(Namer):
 
     def extra_repr(self) -> str:
         """The options, for ``repr``."""
-        return f"nouns={self.nouns}, vote={self.vote!r}, tagger={self.tagger!r}"
+        return (
+            f"nouns={self.nouns}, vote={self.vote!r}, tagger={self.tagger!r}, "
+            f"weighting={self.weighting!r}"
+        )
 
     def _name(self, labels: Tensor, output: SourceOutput, index: int) -> list[str]:
         assert output.prompts is not None  # forward saw to it
         prompt = output.prompts[index]
         nouns = self._nouns(prompt)
         cross = [layer[index] for layer in output.cross]
-        maps = [noun_map(cross, prompt, noun, (labels.shape[0], labels.shape[1])) for noun in nouns]
+        size = (labels.shape[0], labels.shape[1])
+        # Noun by noun: of a large photo no more than two maps are held at a time.
+        maps = (noun_map(cross, prompt, noun, size, self.weighting) for noun in nouns)
         flat, number = labels.flatten(), int(labels.max()) + 1
         if self.vote == "mean":
-            scores = torch.stack([_sums(own.flatten(), flat, number) for own in maps])
+            scores = torch.stack([_means(own.flatten(), flat, number) for own in maps])
         else:
-            # Noun by noun, so that no more than two maps are compared at a time.
-            best, winner = maps[0], torch.zeros_like(labels)
-            for place, own in enumerate(maps[1:], start=1):
-                winner = torch.where(own > best, place, winner)
-                best = torch.maximum(own, best)
-            chosen = [(winner == place).double().flatten() for place in range(len(maps))]
-            scores = torch.stack([_sums(own, flat, number) for own in chosen])
+            winner = _largest(maps)
+            chosen = ((winner == place).double().flatten() for place in range(len(nouns)))
+            scores = torch.stack([_means(own, flat, number) for own in chosen])
         return [nouns[place] for place in scores.argmax(0).tolist()]
 
     def _nouns(self, prompt: TokenisedPrompt) -> tuple[str, ...]:
-        nouns = self.nouns or nouns_of(prompt.text, self.tagger)
+        if self.nouns is None:
+            found = nouns_of(prompt.text, self.tagger)
+            nouns = tuple(noun for noun in found if prompt.tokens_of(noun))
+        else:
+            nouns = self.nouns
         if not nouns:
             raise UsageError(
                 f"CrossAttentionNamer found no noun in the prompt {prompt.text!r}; give a prompt "
@@ -122,7 +141,11 @@ class CrossAttentionNamer(Namer):
 
 
 def noun_map(
-    cross: Sequence[Tensor], prompt: TokenisedPrompt, noun: str, size: tuple[int, int]
+    cross: Sequence[Tensor],
+    prompt: TokenisedPrompt,
+    noun: str,
+    size: tuple[int, int],
+    weighting: Weighting = "equal",
 ) -> Tensor:
     """How much each pixel attends to a noun, divided by the L2 norm over the image.
 
@@ -131,9 +154,10 @@ def noun_map(
         prompt: What the tokens stand for; it has the noun.
         noun: A word or phrase.
         size: ``(H, W)`` in pixels.
+        weighting: What each grid counts, see :class:`CrossAttentionNamer`.
 
     Returns:
-        ``(H, W)`` float64.
+        ``(H, W)`` float64; zero where nothing attends to the noun at all.
 
     Example:
         >>> import torch
@@ -144,17 +168,31 @@ def noun_map(
     """
     occurrences = prompt.tokens_of(noun)
     total = torch.zeros(size, dtype=torch.float64, device=cross[0].device)
-    weight = sum(max(layer.shape[1:]) for layer in cross)
     for layer in cross:
         wide = layer.double()
         own = torch.stack([wide[list(tokens)].mean(0) for tokens in occurrences]).mean(0)
         fine = functional.interpolate(own[None, None], size=size, mode="bilinear")[0, 0]
-        total += fine * (max(layer.shape[1:]) / weight)
+        # What the weights sum to does not matter: the map is divided by its norm.
+        total += fine * (max(layer.shape[1:]) if weighting == "resolution" else 1)
     normalised: Tensor = total / total.norm().clamp_min(1e-30)
     return normalised
 
 
-def _sums(values: Tensor, labels: Tensor, number: int) -> Tensor:
+def _largest(maps: Iterable[Tensor]) -> Tensor:
+    """Which of the maps is the largest at each pixel, the first of equal ones; int64."""
+    best: Tensor | None = None
+    winner: Tensor | None = None
+    for place, own in enumerate(maps):
+        if best is None or winner is None:
+            best, winner = own, torch.zeros_like(own, dtype=torch.int64)
+            continue
+        winner = torch.where(own > best, place, winner)
+        best = torch.maximum(own, best)
+    assert winner is not None  # there is a noun
+    return winner
+
+
+def _means(values: Tensor, labels: Tensor, number: int) -> Tensor:
     """The mean of values over each segment; ``(number,)`` float64."""
     sums = torch.zeros(number, dtype=torch.float64, device=values.device)
     sums.index_add_(0, labels, values)

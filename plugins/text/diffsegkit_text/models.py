@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from diffsegkit.errors import ComponentError, WeightsError
+from diffsegkit.errors import ComponentError, DownloadError, WeightsError
 from diffsegkit.weights import ComponentFiles, ModelFiles, find_model
 
 # What transformers, safetensors and torch raise for files that are damaged or of another model.
@@ -45,20 +45,24 @@ def import_transformers(who: str) -> ModuleType:
     return module
 
 
-def find(model: str, revision: str | None) -> Path:
+def find(model: str, revision: str | None, option: str) -> Path:
     """The folder of a model, fetched if it is not here.
 
     Args:
         model: A hub id, or a folder with ``config.json``, safetensors and a tokenizer.
         revision: Branch, tag or commit on the hub.
+        option: Of the command line, with which a user gives another model; for messages.
 
     Raises:
         WeightsError: If a folder does not have what is needed.
         DownloadError: If it has to be fetched and cannot be.
     """
-    return find_model(
-        ModelFiles(model, (ComponentFiles("", "model", wanted=TEXT_FILES),), revision)
-    )
+    files = ModelFiles(model, (ComponentFiles("", "model", wanted=TEXT_FILES),), revision)
+    try:
+        return find_model(files)
+    except (DownloadError, WeightsError) as error:
+        # Its remedies name the option of a source's model, which this is not.
+        raise type(error)(str(error).replace("--source.model", option)) from error
 
 
 def load_model(name: str, folder: Path, *needed: str) -> Any:  # noqa: ANN401

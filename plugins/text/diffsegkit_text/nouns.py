@@ -39,8 +39,8 @@ _NOUNS_LIKE_PARTICIPLES = frozenset(_LIKE_PARTICIPLES.split())
 def nouns_of(text: str, tagger: Tagger = "rule") -> tuple[str, ...]:
     """The nouns of an English caption, each once, in the order in which they occur.
 
-    The original takes them with NLTK's tagger (``process_image`` in its notebook on semantics),
-    whose data have to be downloaded. The rule needs nothing: the caption is cut at articles,
+    The original takes them with NLTK's tagger (google/diffseg, diffseg.ipynb, section 3), whose
+    data have to be downloaded. The rule needs nothing: the caption is cut at articles,
     prepositions, conjunctions, auxiliaries, participles, and words for colour and size; the last
     word of each piece is a noun. That suits the short captions of BLIP ("a cat laying on a couch"),
     and not prose: a verb or an adjective that the rule does not know passes for a noun.

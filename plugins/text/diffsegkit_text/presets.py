@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from diffsegkit.presets import AFFINITY, DIFFSEG_SD14, part
 
-# The original's demo of semantics: BLIP's caption is the prompt, its nouns are the candidates, and
-# the attention of the prompted model is what is segmented.
+# As the original's demo (google/diffseg, diffseg.ipynb) names segments: BLIP's caption is the
+# prompt, its nouns are the candidates, and what is segmented is the prompted model's attention.
+# The demo merges with thresholds of 0.9 and refines with K-means; here merging is that of
+# diffseg-sd14, so that the two differ in nothing but prompt and names.
 NAMED_SD14 = replace(
     DIFFSEG_SD14,
     summary="The paper with names: nouns of BLIP's caption, by Stable Diffusion's cross-attention.",
@@ -23,7 +25,7 @@ NAMED_SD14 = replace(
 # Segments by colour and texture, so that nothing but CLIP is fetched; names are asked for.
 CLIP_AFFINITY = replace(
     AFFINITY,
-    summary="affinity with segments named by CLIP; give --namer.names.",
+    summary="affinity, segments named by CLIP, which the first use fetches; give --namer.names.",
     namer=part(
         "diffsegkit_text.CLIPNamer",
         names=[

@@ -1,12 +1,14 @@
 """Captions as prompts, with BLIP and without."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffsegkit import AttentionMap, AttentionSource, Segmenter, SourceOutput
 from diffsegkit.aggregators import ResolutionAggregator
 from diffsegkit.assigners import ArgmaxAssigner
-from diffsegkit.errors import WeightsError
+from diffsegkit.errors import DownloadError, WeightsError
 from diffsegkit.interfaces import TokenisedPrompt
 from diffsegkit.mergers import IterativeKLMerger
 from diffsegkit_text import BLIPCaptioner, CaptionedSource, Captioner, CrossAttentionNamer
@@ -103,8 +105,44 @@ def test_blip_captions_as_transformers_does(blip_folder, generator):
     assert found == expected
     assert any(found)
     assert captioner(images[1:]) == found[1:]
-    assert captioner(torch.rand(1, 3, 50, 70, generator=generator)) != [None]
     assert captioner.fingerprint() != BLIPCaptioner(str(blip_folder), max_tokens=6).fingerprint()
+
+
+def test_blip_sees_what_its_own_processor_would_show_it(blip_folder, monkeypatch):
+    """Which resizes with Pillow, bicubic, to a square of 8 bits."""
+    rng = np.random.default_rng(0)
+    blocks = np.kron(rng.integers(0, 256, (5, 7, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+    captioner = BLIPCaptioner(str(blip_folder))
+    shown = []
+
+    def generate(pixel_values, **options):
+        shown.append(pixel_values[0])
+        return torch.zeros(1, 1, dtype=torch.int64)
+
+    monkeypatch.setattr(captioner.model, "generate", generate)
+    captioner(torch.from_numpy(blocks).permute(2, 0, 1)[None] / 255)
+    square = np.asarray(Image.fromarray(blocks).resize((32, 32), Image.Resampling.BICUBIC)) / 255
+    expected = (square - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    np.testing.assert_allclose(shown[0].permute(1, 2, 0).numpy(), expected, atol=0.06)
+
+
+def test_what_is_no_part_is_told(blip_folder):
+    with pytest.raises(TypeError, match="`source` to be an AttentionSource, but got Brightness"):
+        CaptionedSource(Brightness(), Brightness())
+    with pytest.raises(TypeError, match="`captioner` to be a Captioner or None, but got 'blip'"):
+        CaptionedSource(Halves(), "blip")
+
+
+def test_remedies_name_the_captioner_s_option(monkeypatch):
+    with pytest.raises(WeightsError, match="^--source.captioner.model: there is no folder"):
+        BLIPCaptioner("./nowhere")
+
+    def unreachable(files):
+        raise DownloadError("No network: give a local copy with --source.model FOLDER.")
+
+    monkeypatch.setattr("diffsegkit_text.models.find_model", unreachable)
+    with pytest.raises(DownloadError, match="a local copy with --source.captioner.model FOLDER"):
+        BLIPCaptioner()
 
 
 def test_a_model_of_another_kind_is_told(clip_folder, blip_folder, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffsegkit import AggregatedAttention, Segmenter, SourceOutput
-from diffsegkit.errors import ComponentError, UsageError
+from diffsegkit.errors import ComponentError, UsageError, WeightsError
 from diffsegkit_text import CLIPNamer
 
 NAMES = ["cat", "sky", "road"]
@@ -78,6 +78,11 @@ def test_in_a_segmenter_segments_of_one_name_become_one(clip_folder):
     assert segmentation.labels[30, 10] == segmentation.labels[30, 80]
     [one] = Segmenter.from_preset("affinity", namer=CLIPNamer(["thing"], str(clip_folder)))(photo)
     assert one.names == ("thing",)
+
+
+def test_remedies_name_the_namer_s_option():
+    with pytest.raises(WeightsError, match="^--namer.model: there is no folder"):
+        CLIPNamer(NAMES, "./nowhere")
 
 
 def test_without_images_and_without_transformers(clip_folder, monkeypatch):

@@ -13,7 +13,8 @@ from diffsegkit_text import CrossAttentionNamer
 PROMPT = TokenisedPrompt(
     "a surfboard and sky", ((0, 0), (0, 1), (2, 6), (6, 11), (12, 15), (16, 19), (0, 0))
 )
-TOKENS = {"surfboard": [2, 3], "sky": [5]}
+# Of the three the last is no noun, but a word like another.
+TOKENS = {"surfboard": [2, 3], "sky": [5], "and": [4]}
 
 
 def aggregated(cross, prompts):
@@ -25,11 +26,12 @@ def attention(generator, *grids, batch=1, tokens=7):
     return [torch.rand(batch, tokens, *grid, generator=generator).softmax(1) for grid in grids]
 
 
-def original(cross, labels, tokens, vote):
+def original(cross, labels, tokens, vote, weighting):
     """aggregate_x_weights and get_semantics of google/diffseg, with bilinear upsampling by hand."""
     height, width = labels.shape
     ratios = np.array([max(layer.shape[1:]) for layer in cross], dtype=np.float64)
-    ratios /= ratios.sum()
+    # weight_ratio=[1.0, 1.0, 1.0, 1.0] in its notebook, get_weight_rato where none is given.
+    ratios = ratios / ratios.sum() if weighting == "resolution" else np.ones(len(cross))
     total = np.zeros((height, width, cross[0].shape[0]))
     for layer, ratio in zip(cross, ratios, strict=True):
         maps = np.stack([upsample(own.double().numpy(), height, width) for own in layer], axis=-1)
@@ -63,14 +65,17 @@ def upsample(values, height, width):
     return rows[:, left] * (1 - across) + rows[:, right] * across
 
 
+@pytest.mark.parametrize("weighting", ["equal", "resolution"])
 @pytest.mark.parametrize("vote", ["mean", "majority"])
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_the_original_s_formula(vote, seed):
+def test_it_is_the_original_s_formula(vote, weighting, seed):
     generator = torch.Generator().manual_seed(seed)
     cross = attention(generator, (8, 12), (4, 6))
     labels = torch.randint(0, 6, (16, 24), generator=generator)
-    expected = original([layer[0] for layer in cross], labels, list(TOKENS.values()), vote)
-    namer = CrossAttentionNamer(list(TOKENS), vote=vote)
+    expected = original(
+        [layer[0] for layer in cross], labels, list(TOKENS.values()), vote, weighting
+    )
+    namer = CrossAttentionNamer(list(TOKENS), vote=vote, weighting=weighting)
     [names] = namer(labels[None], aggregated=aggregated(cross, [PROMPT]))
     assert names == [list(TOKENS)[place] for place in expected]
 
@@ -94,6 +99,45 @@ def test_the_norm_over_space_makes_nouns_comparable():
     cross[0, 2:4] = torch.tensor([[0.01, 0.04]])
     labels = torch.tensor([[[0, 1]]])
     assert CrossAttentionNamer()(labels, aggregated=aggregated([cross], [PROMPT])) == [["sky", "surfboard"]]  # fmt: skip
+
+
+def test_grids_count_the_same_as_in_the_original_s_notebook():
+    """The fine grid finds the sky on the left, the coarse one on the right, and more clearly."""
+    fine, coarse = torch.zeros(1, 7, 1, 4), torch.zeros(1, 7, 1, 2)
+    fine[0, 5], coarse[0, 5] = torch.tensor([0.4, 0.4, 0.2, 0.2]), torch.tensor([0.2, 0.5])
+    for layer in (fine, coarse):
+        layer[0, 2:4] = 0.6 - layer[0, 5]
+    labels = torch.tensor([[[0, 0, 1, 1]]])
+    # Left 1 * 0.4 + 1 * 0.2 against right 0.2 + 0.5; with weights of 4 and 2, 2.0 against 1.8.
+    for weighting, names in (
+        ("equal", ["surfboard", "sky"]),
+        ("resolution", ["sky", "surfboard"]),
+    ):
+        namer = CrossAttentionNamer(weighting=weighting)
+        assert namer(labels, aggregated=aggregated([fine, coarse], [PROMPT])) == [names]
+    default = CrossAttentionNamer()(labels, aggregated=aggregated([fine, coarse], [PROMPT]))
+    assert default == [["surfboard", "sky"]]
+
+
+@pytest.mark.parametrize("vote", ["mean", "majority"])
+def test_one_segment_has_one_name(vote):
+    """On two pixels of three the sky is largest, and in the mean of all the surfboard."""
+    cross = torch.zeros(1, 7, 1, 3)
+    cross[0, 5] = torch.tensor([[0.5, 0.5, 0.1]])
+    cross[0, 2:4] = torch.tensor([[0.4, 0.4, 0.6]])
+    labels = torch.zeros(1, 1, 3, dtype=torch.int64)
+    [names] = CrossAttentionNamer(vote=vote)(labels, aggregated=aggregated([cross], [PROMPT]))
+    # Norms: sky 0.714, surfboard 0.825; so 0.700 > 0.485 twice, 0.140 < 0.728 once.
+    assert names == [{"mean": "surfboard", "majority": "sky"}[vote]]
+
+
+def test_a_noun_that_is_cut_off_is_no_candidate_unless_it_was_asked_for(generator):
+    prompt = TokenisedPrompt("a sky and a surfboard", ((0, 0), (0, 1), (2, 5), (0, 0)))
+    cross = attention(generator, (2, 2), tokens=4)
+    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
+    assert CrossAttentionNamer()(labels, aggregated=aggregated(cross, [prompt])) == [["sky"]]
+    with pytest.raises(UsageError, match="'surfboard' is not in"):
+        CrossAttentionNamer(["surfboard"])(labels, aggregated=aggregated(cross, [prompt]))
 
 
 def test_a_batch_is_a_loop_and_each_image_has_its_prompt(generator):
@@ -142,6 +186,7 @@ def test_what_is_missing_is_told(generator):
         ({"nouns": []}, "`nouns` to be a list"),
         ({"vote": "median"}, "`vote` to be one of .* but got 'median'"),
         ({"tagger": "spacy"}, "`tagger` to be one of"),
+        ({"weighting": "layer"}, "`weighting` to be one of"),
     ],
 )
 def test_wrong_arguments(options, message):
